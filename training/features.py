@@ -1,0 +1,127 @@
+"""Features of pictures by the ONNX backbone session, kept on disk by content."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from twonines.datasets.record import Record
+from twonines.errors import ImageError
+from twonines.models.image import decode, resize
+from twonines.models.session import available_threads, make_runtime
+from twonines.types import FloatArray, Image
+
+Progress = Callable[[int, int], None]
+VIEWS = 8
+"""The dihedral group: view k % 4 quarter turns, mirrored first where k >= 4."""
+
+
+def default_cache() -> Path:
+    """``$TWONINES_CACHE``, else the user's cache folder."""
+    named = os.environ.get("TWONINES_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "twonines"
+
+
+def view_of(image: Image, view: int) -> Image:
+    """One of the eight flips and quarter turns of (H, W, 3)."""
+    mirrored = image[:, ::-1] if view >= 4 else image
+    return np.ascontiguousarray(np.rot90(mirrored, view % 4))
+
+
+class FeatureExtractor:
+    """The backbone's ONNX session with a cache: one small file per picture and view.
+
+    A run that was killed goes on where it stopped, since every file is written whole or not.
+    """
+
+    def __init__(
+        self, backbone: Path, size: tuple[int, int], cache: Path, *, batch_size: int = 32
+    ) -> None:
+        """Load the backbone and open the cache folder of its digest and ``size``."""
+        data = backbone.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        self.runtime: ort.InferenceSession = make_runtime(data, "cpu", available_threads())
+        self.size, self.batch_size = size, batch_size
+        self.folder = cache / "features" / f"{digest[:16]}-{size[0]}x{size[1]}"
+
+    def __call__(
+        self, records: Sequence[Record], *, view: int = 0, progress: Progress | None = None
+    ) -> FloatArray:
+        """Features (N, D) float32 of the records, in order.
+
+        Raises:
+            ImageError: a picture cannot be read; the message names the file.
+        """
+        rows: list[FloatArray | None] = [None] * len(records)
+        pending: list[tuple[int, Path, Image]] = []
+        done = 0
+        for index, (target, found) in enumerate(self._inputs(records, view)):
+            if isinstance(found, np.ndarray) and found.dtype == np.float32:
+                rows[index] = found
+                done += 1
+            else:
+                pending.append((index, target, found))
+            if len(pending) == self.batch_size:
+                done += self._flush(pending, rows)
+            if progress:
+                progress(done, len(records))
+        self._flush(pending, rows)
+        if progress:
+            progress(len(records), len(records))
+        return np.stack([row for row in rows if row is not None])
+
+    def _inputs(
+        self, records: Sequence[Record], view: int
+    ) -> Iterator[tuple[Path, FloatArray | Image]]:
+        """Cached features or decoded pictures, read ahead by threads."""
+        ahead = 2 * self.batch_size
+        with ThreadPoolExecutor(available_threads()) as pool:
+            queue: list[Future[tuple[Path, FloatArray | Image]]] = []
+            for record in records:
+                queue.append(pool.submit(self._read, record.path, view))
+                if len(queue) > ahead:
+                    yield queue.pop(0).result()
+            for future in queue:
+                yield future.result()
+
+    def _read(self, path: Path, view: int) -> tuple[Path, FloatArray | Image]:
+        try:
+            data = path.read_bytes()
+        except OSError as exc:
+            raise ImageError(f"image: {path} cannot be read ({exc.strerror or exc})") from exc
+        key = hashlib.sha256(data).hexdigest()
+        target = self.folder / key[:2] / f"{key}-{view}.npy"
+        try:
+            cached: FloatArray = np.load(target, allow_pickle=False)
+            return target, cached
+        except (OSError, ValueError):
+            pass  # not there, or torn by a full disk: computed again
+        try:
+            return target, view_of(resize(decode(data), self.size), view)
+        except ImageError as exc:
+            raise type(exc)(f"{path}: {exc}") from exc
+
+    def _flush(
+        self, pending: list[tuple[int, Path, Image]], rows: list[FloatArray | None]
+    ) -> int:
+        """Run the waiting pictures through the session and keep their features."""
+        if not pending:
+            return 0
+        batch = np.stack([image for _, _, image in pending])
+        features = self.runtime.run(["features"], {"images": batch})[0]
+        for (index, target, _), row in zip(pending, features, strict=True):
+            rows[index] = row
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_suffix(f".{os.getpid()}.tmp")
+            with partial.open("wb") as file:
+                np.save(file, row)
+            os.replace(partial, target)
+        count = len(pending)
+        pending.clear()
+        return count

@@ -1,0 +1,231 @@
+"""The recipe ``teach``: frozen backbone, heads fitted in seconds, export behind the parity gate."""
+
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version as installed
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from twonines import __version__
+from twonines.datasets.checks import content_digest
+from twonines.datasets.record import Dataset, Record
+from twonines.datasets.splits import Split
+from twonines.errors import DatasetError, SettingsError
+from twonines.models.backbone import DEFAULT_BACKBONE, STAGES, Backbone
+from twonines.models.card import Calibration, Metric, ModelCard, Policy, TrainingData
+from twonines.models.decision import decide
+from twonines.models.head import HeadWeights, KernelHead
+from twonines.models.session import Outputs
+from twonines.training.export import (
+    Reference,
+    export_backbone,
+    export_model,
+    graph_digest,
+    write_model,
+)
+from twonines.training.features import FeatureExtractor
+from twonines.training.fit import calibrate, fit_head, novelty, responses
+from twonines.training.parity import HttpScores, Parity, check_parity
+
+Report = Callable[[str, int, int], None]
+"""(stage, done, total), for a progress display."""
+NOVELTY_MARGIN = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class TeachOptions:
+    """What a user may choose of the recipe."""
+
+    input_size: int = 224
+    threshold: float = 0.5
+    views: int = 1
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range by name."""
+        if not 32 <= self.input_size <= 1024:
+            raise SettingsError(f"input_size: must lie in [32, 1024], got {self.input_size}")
+        if not 0 < self.threshold < 1:
+            raise SettingsError(f"threshold: must lie in (0, 1), got {self.threshold}")
+        if not 1 <= self.views <= 8:
+            raise SettingsError(f"views: must lie in [1, 8], got {self.views}")
+
+
+@dataclass(frozen=True, slots=True)
+class TeachResult:
+    """Where the model is, what it scored on the test split and what each stage took."""
+
+    model: Path
+    card: ModelCard
+    parity: Parity
+    seconds: dict[str, float]
+
+
+def teach(
+    dataset: Dataset,
+    split: Split,
+    out: Path,
+    options: TeachOptions,
+    *,
+    cache: Path,
+    http_scores: HttpScores | None,
+    metrics: Callable[[Outputs, Sequence[Record], ModelCard], dict[str, Metric]],
+    report: Report = lambda stage, done, total: None,
+) -> TeachResult:
+    """Teach a model and write ``out/model.onnx``, ``card.json`` and ``timings.json``.
+
+    Raises:
+        DatasetError: the split leaves a class without training or calibration pictures.
+        GateError: PyTorch, ONNX and HTTP disagree; no model is written then.
+    """
+    classes = dataset.classes
+    _check_split(split, classes)
+    clock = _Clock()
+    backbone = Backbone()
+    size = (options.input_size, options.input_size)
+    report("backbone", 0, 1)
+    backbone_onnx = export_backbone(backbone, size, cache)
+    extract = FeatureExtractor(backbone_onnx, size, cache)
+    clock.lap("backbone")
+    views = [0, *_extra_views(dataset, options.views)]
+    features = [
+        extract(split.train, view=v, progress=lambda d, t: report("features", d, t)) for v in views
+    ]
+    held = extract(split.calibration, progress=lambda d, t: report("calibration", d, t))
+    clock.lap("features")
+    labels = np.tile(_labels(split.train, classes), len(views))
+    weights = fit_head(
+        np.concatenate(features), labels, classes, place_columns(backbone.widths), seed=split.seed
+    )
+    slope, bias = calibrate(responses(weights, held), _labels(split.calibration, classes))
+    weights = replace(weights, slope=slope, bias=bias)
+    limit = float(novelty(weights, held).max() * NOVELTY_MARGIN)
+    clock.lap("heads")
+    head = KernelHead(weights)
+    model = export_model(backbone_onnx, head)
+    out.mkdir(parents=True, exist_ok=True)
+    candidate = out / "candidate.onnx"
+    card = _card(dataset, split, options, graph_digest(model), weights, limit)
+    write_model(model, card, candidate)
+    clock.lap("export")
+    pictures = [record.path for record in split.test]
+    parity = check_parity(
+        Reference(backbone, head),
+        candidate,
+        pictures,
+        lambda outputs: [i.verdict.value for i in decide(outputs, card, [size] * len(outputs))],
+        http_scores,
+        progress=lambda d, t: report("parity", d, t),
+    )
+    clock.lap("parity")
+    card = card.model_copy(
+        update={
+            "metrics": metrics(parity.outputs, split.test, card),
+            "parity": {"reference": parity.reference}
+            | ({} if parity.http is None else {"http": parity.http}),
+        }
+    )
+    write_model(model, card, candidate)
+    candidate.replace(out / "model.onnx")
+    (out / "card.json").write_text(json.dumps(card.public(), indent=2, ensure_ascii=False) + "\n")
+    (out / "timings.json").write_text(json.dumps(clock.seconds, indent=2) + "\n")
+    return TeachResult(out / "model.onnx", card, parity, clock.seconds)
+
+
+def place_columns(widths: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Columns of the features that hold the mean-pooled blocks 4 and 6."""
+    starts = np.concatenate([[0], np.cumsum([3 * w for w in widths])])
+    chosen = [
+        np.arange(starts[i], starts[i] + widths[i])
+        for i, stage in enumerate(STAGES)
+        if stage in (4, 6)
+    ]
+    return np.concatenate(chosen).astype(np.int64)
+
+
+class _Clock:
+    """Seconds since the last lap, by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = now - self._last
+        self._last = now
+
+
+def _extra_views(dataset: Dataset, count: int) -> list[int]:
+    """Flips and turns that the part allows: half turn, mirrors, then quarter turns."""
+    if dataset.card.rotations_allowed:
+        return [2, 4, 6, 1, 3, 5, 7][: count - 1]
+    return [4][: count - 1] if dataset.card.flips_allowed else []
+
+
+def _labels(records: Sequence[Record], classes: Sequence[str]) -> npt.NDArray[np.int64]:
+    index = {name: i for i, name in enumerate(classes)}
+    return np.array([index[r.defect_class] for r in records], np.int64)
+
+
+def _check_split(split: Split, classes: Sequence[str]) -> None:
+    if len(classes) < 2:
+        raise DatasetError(
+            f"classes: the recipe 'teach' needs at least two, got {', '.join(classes) or 'none'}"
+        )
+    for name, records in (("training", split.train), ("calibration", split.calibration)):
+        missing = [c for c in classes if c not in {r.defect_class for r in records}]
+        if name == "training" and missing:
+            raise DatasetError(f"{name} split: every class needs pictures, none of {missing}")
+        if not records:
+            raise DatasetError(f"{name} split: must not be empty")
+    if not split.test:
+        raise DatasetError("test split: must not be empty")
+
+
+def _card(
+    dataset: Dataset,
+    split: Split,
+    options: TeachOptions,
+    weights_sha: str,
+    weights: HeadWeights,
+    limit: float,
+) -> ModelCard:
+    return ModelCard(
+        name=options.name or dataset.card.name,
+        version=weights_sha[:12],
+        task="classify",
+        classes=dataset.classes,
+        input_size=(options.input_size, options.input_size),
+        recipe="teach",
+        backbone=DEFAULT_BACKBONE,
+        training_data=TrainingData(
+            name=dataset.card.name,
+            licence=dataset.card.licence,
+            digest=content_digest(dataset.records, dataset.root),
+            split_kind=split.kind,
+            seed=split.seed,
+            n_train=len(split.train),
+            n_calibration=len(split.calibration),
+            n_test=len(split.test),
+        ),
+        metrics={},
+        calibration=Calibration(
+            method="platt" if len(dataset.classes) == 2 else "temperature",
+            n=len(split.calibration),
+            parameters={"slope": float(weights.slope[0]), "bias": float(weights.bias[-1])},
+        ),
+        policy=Policy(threshold=options.threshold, novelty_limit=limit),
+        software={
+            "twonines": __version__,
+            "python": platform.python_version(),
+            **{p: installed(p) for p in ("torch", "timm", "onnx", "onnxruntime", "numpy")},
+        },
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
