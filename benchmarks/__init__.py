@@ -1,1 +1,1 @@
-"""benchmarks of twonines."""
+"""Measure a model against manual inspection, and report it."""

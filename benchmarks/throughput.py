@@ -1,0 +1,247 @@
+"""How fast it inspects: the bare session, with pictures decoded, over HTTP, and in a batch."""
+
+import inspect
+import json
+import os
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from twonines.errors import GateError
+from twonines.models.image import decode, resize
+from twonines.models.session import InspectionSession, available_threads
+
+Progress = Callable[[str], None]
+BATCH = 32
+CLIENTS = 64
+INSPECT_PATH = "/v1/inspect"
+INSPECT_FIELD = "file"
+READY_PATH = "/readyz"
+METRICS_PATH = "/metrics"
+ROWS = ("session", "decode_resize_session", "http", "batch")
+_START_LIMIT_S = 120.0
+
+
+def _batches(count: int) -> Iterator[slice]:
+    return (slice(first, first + BATCH) for first in range(0, count, BATCH))
+
+
+def session_seconds(session: InspectionSession, images: np.ndarray[Any, np.dtype[np.uint8]],
+                    ) -> float:
+    """Seconds of the bare session over decoded pictures: nothing can be faster."""
+    start = time.perf_counter()
+    for part in _batches(len(images)):
+        session.run(images[part])
+    return time.perf_counter() - start
+
+
+def decoded_seconds(session: InspectionSession, pictures: Sequence[bytes]) -> float:
+    """Seconds with decode and resize, on as many threads as there are cores."""
+    size = session.input_size
+    start = time.perf_counter()
+    with ThreadPoolExecutor(available_threads()) as pool:
+        for part in _batches(len(pictures)):
+            images = list(pool.map(lambda data: resize(decode(data), size), pictures[part]))
+            session.run(np.stack(images))
+    return time.perf_counter() - start
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def served(model: Path) -> Iterator[int]:
+    """Run the real service in its own process; gives its port.
+
+    Raises:
+        GateError: the service does not start; the message ends with what it wrote.
+    """
+    port = free_port()
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "twonines", "serve", "--model", str(model),
+             "--port", str(port), "--host", "127.0.0.1"],
+            stdout=log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            _wait_ready(process, port, log)
+            yield port
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_ready(process: subprocess.Popen[bytes], port: int, log: TextIO) -> None:
+    limit = time.monotonic() + _START_LIMIT_S
+    while time.monotonic() < limit and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{READY_PATH}", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    log.seek(0)
+    raise GateError(
+        f"service: must be ready within {_START_LIMIT_S:.0f} s, got exit code {process.poll()}: "
+        f"{log.read()[-2000:]}"
+    )
+
+
+def http_round(port: int, pictures: Sequence[Path], total: int, clients: int) -> dict[str, Any]:
+    """One round of the load generator, in its own process.
+
+    Raises:
+        GateError: an answer was not 200, for a rate over failures says nothing.
+    """
+    job = {
+        "host": "127.0.0.1", "port": port, "path": INSPECT_PATH, "field": INSPECT_FIELD,
+        "pictures": [str(p) for p in pictures], "total": total, "clients": clients,
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "twonines.benchmarks.load"],
+        input=json.dumps(job), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise GateError(f"load generator: must end well, got {done.stderr[-2000:]}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    if set(answer["statuses"]) != {"200"}:
+        raise GateError(f"service: must answer 200 to every picture, got {answer['statuses']}")
+    return answer
+
+
+def batch_size_counts(port: int) -> tuple[float, float]:
+    """Sum and count of the service's histogram of batch sizes; NaN where it has none."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{METRICS_PATH}", timeout=10) as answer:
+        text = answer.read().decode()
+    return parse_batch_sizes(text)
+
+
+def parse_batch_sizes(text: str) -> tuple[float, float]:
+    """Sum and count of the histogram whose name ends in ``batch_size``."""
+    values = []
+    for end in ("sum", "count"):
+        found = re.findall(rf"^\w*batch_size_{end}(?:{{[^}}]*}})? (\S+)", text, re.MULTILINE)
+        values.append(sum(map(float, found)) if found else float("nan"))
+    return values[0], values[1]
+
+
+def batch_seconds(model: Path, pictures: Sequence[Path]) -> float:
+    """Seconds of the batch scorer, model loading included."""
+    from twonines.serving.score import score_paths
+
+    options: dict[str, Any] = {}
+    if "batch_size" in inspect.signature(score_paths).parameters:
+        options["batch_size"] = BATCH
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        score_paths(model, [str(p) for p in pictures], Path(folder) / "scores.csv", **options)
+        return time.perf_counter() - start
+
+
+def _row(rates: Sequence[float], reference: dict[str, float]) -> dict[str, Any]:
+    median = statistics.median(rates)
+    return {
+        "per_second": median,
+        "low": min(rates),
+        "high": max(rates),
+        "rounds": list(rates),
+        "seconds_per_part": 1 / median,
+        "ratio_to_session": median / reference["session"],
+        "ratio_to_decode_resize_session": median / reference["decode_resize_session"],
+    }
+
+
+def measure(
+    model: Path,
+    pictures: Sequence[Path],
+    *,
+    rounds: int = 3,
+    clients: int = CLIENTS,
+    per_round: int = 512,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measure every way to inspect over the same pictures, rounds alternating.
+
+    Args:
+        model: the model file.
+        pictures: files; they are repeated in order up to ``per_round``.
+        rounds: measured rounds, after one that warms up and is thrown away.
+        clients: clients at once over HTTP, each with one kept-alive connection.
+        per_round: pictures in a round of each way.
+        progress: told what is measured.
+
+    Returns:
+        ``rows`` by name with the median, the range over rounds and both ratios, and ``http``
+        with latency, mean batch size and the load generator's processor seconds.
+    """
+    tell = progress or (lambda _: None)
+    chosen = [pictures[index % len(pictures)] for index in range(per_round)]
+    data = [path.read_bytes() for path in chosen]
+    session = InspectionSession.load(model)
+    images = np.stack([resize(decode(item), session.input_size) for item in data])
+    seconds: dict[str, list[float]] = {name: [] for name in ROWS}
+    answers: list[dict[str, Any]] = []
+    with served(model) as port:
+        before = (0.0, 0.0)
+        for number in range(rounds + 1):
+            tell("throughput: warm-up" if number == 0 else f"throughput: round {number}/{rounds}")
+            if number == 1:
+                before = batch_size_counts(port)
+            seconds["session"].append(session_seconds(session, images))
+            seconds["decode_resize_session"].append(decoded_seconds(session, data))
+            answer = http_round(port, chosen[: len(pictures)], per_round, clients)
+            answers.append(answer)
+            seconds["http"].append(answer["seconds"])
+            seconds["batch"].append(batch_seconds(model, chosen))
+        after = batch_size_counts(port)
+    rates = {name: [per_round / s for s in values[1:]] for name, values in seconds.items()}
+    return {
+        "rows": {
+            name: _row(values, {n: statistics.median(r) for n, r in rates.items()})
+            for name, values in rates.items()
+        },
+        "http": _http_details(answers[1:], before, after),
+        "pictures": len(set(chosen)),
+        "per_round": per_round,
+        "rounds": rounds,
+        "clients": clients,
+        "threads": available_threads(),
+        "execution_provider": session.execution_provider,
+        "choice": session.choice,
+        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+    }
+
+
+def _http_details(
+    answers: Sequence[dict[str, Any]], before: tuple[float, float], after: tuple[float, float]
+) -> dict[str, Any]:
+    batches = after[1] - before[1]
+    return {
+        "latency_s": {
+            key: statistics.median(a["latency_s"][key] for a in answers)
+            for key in ("p50", "p95", "p99")
+        },
+        "mean_batch_size": (after[0] - before[0]) / batches if batches > 0 else None,
+        "load_generator_cpu_seconds": sum(a["cpu_seconds"] for a in answers),
+        "wall_seconds": sum(a["seconds"] for a in answers),
+    }

@@ -1,0 +1,274 @@
+"""The command line: thin shells over functions with typed arguments."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from twonines import __version__
+from twonines.errors import SettingsError, TwoninesError
+
+app = typer.Typer(
+    help="Industrial visual inspection: teach, serve, score and prove.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+datasets_app = typer.Typer(help="Look at data sets before they are taught.", no_args_is_help=True)
+app.add_typer(datasets_app, name="datasets")
+err = Console(stderr=True)
+out_console = Console()
+
+DatasetName = Annotated[str, typer.Option("--dataset", help="Name; see `twonines datasets list`.")]
+Root = Annotated[
+    Path | None, typer.Option("--root", help="Folder of the archive. elpv needs none.")
+]
+Seed = Annotated[int, typer.Option(help="Seeds splits and every random choice.")]
+Provider = Annotated[str, typer.Option(help="auto, cpu or openvino.")]
+
+
+def main() -> None:
+    """Run the command line; errors of ours end it with their exit code and a plain message."""
+    try:
+        app()
+    except TwoninesError as exc:
+        err.print(f"error: {exc}", style="bold red", markup=False, highlight=False)
+        sys.exit(exc.exit_code)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Industrial visual inspection: teach, serve, score and prove."""
+
+
+def _needs(extra: str, exc: ImportError) -> SettingsError:
+    return SettingsError(f"this command needs more packages ({exc}): pip install 'twonines[{extra}]'")
+
+
+class Stages:
+    """A bar a stage on a terminal, one plain line a stage elsewhere."""
+
+    def __init__(self) -> None:
+        """Open the display on stderr."""
+        self._bars = Progress(
+            TextColumn("{task.description:<14}"), BarColumn(), MofNCompleteColumn(),
+            TimeElapsedColumn(), console=err,
+        )  # fmt: skip
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> "Stages":
+        """Start drawing where there is a terminal."""
+        if err.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop drawing."""
+        self._bars.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` steps of ``stage`` are done."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, total=total)
+            if not err.is_terminal:
+                err.print(f"{stage} ...")
+        self._bars.update(self._tasks[stage], completed=done, total=total)
+
+
+@datasets_app.command("list")
+def datasets_list() -> None:
+    """List the readers, with licence and split."""
+    from twonines.datasets.registry import CARDS
+
+    for name, card in CARDS.items():
+        out_console.print(f"{name:15s} {card.title}", highlight=False, soft_wrap=True)
+        out_console.print(f"{'':15s} licence: {card.licence}", highlight=False, soft_wrap=True)
+
+
+@datasets_app.command("check")
+def datasets_check(
+    name: Annotated[str, typer.Argument(help="Name; see `twonines datasets list`.")],
+    root: Root = None,
+    seed: Seed = 0,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Also write a JSON file.")] = None,
+) -> None:
+    """Count, and find unreadable files, label and mask faults, duplicates and leaks."""
+    import json
+
+    try:
+        from twonines.datasets.checks import check_dataset
+        from twonines.datasets.registry import load_dataset
+        from twonines.datasets.splits import make_split
+    except ImportError as exc:
+        raise _needs("train", exc) from exc
+    dataset = load_dataset(name, root)
+    with Stages() as stages:
+        report = check_dataset(
+            dataset,
+            make_split(dataset, seed=seed),
+            progress=lambda done, total: stages("pictures", done, total),
+        )
+    text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
+    if json_out:
+        json_out.write_text(text + "\n", encoding="utf-8")
+    typer.echo(text)
+
+
+@app.command()
+def train(
+    dataset: DatasetName,
+    out: Annotated[Path, typer.Option(help="Folder of the run; made where it is missing.")],
+    root: Root = None,
+    recipe: Annotated[str, typer.Option(help="Only 'teach' so far.")] = "teach",
+    seed: Seed = 0,
+    split: Annotated[str, typer.Option(help="auto, official, grouped or random.")] = "auto",
+    input_size: Annotated[int, typer.Option(help="Side of the model's input in pixels.")] = 224,
+    threshold: Annotated[float, typer.Option(help="NG from this score on.")] = 0.5,
+    views: Annotated[int, typer.Option(help="Flips and turns taught with each picture.")] = 1,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for features; default the user's cache.")
+    ] = None,
+) -> None:
+    """Teach a model; it exists only if PyTorch, ONNX and HTTP agree on every test picture."""
+    if recipe != "teach":
+        raise SettingsError(f"recipe: must be 'teach', got {recipe!r}")
+    if split not in ("auto", "official", "grouped", "random"):
+        raise SettingsError(f"split: must be auto, official, grouped or random, got {split!r}")
+    try:
+        from twonines.benchmarks.teaching import teach_and_measure
+        from twonines.datasets.registry import load_dataset
+        from twonines.training.teach import TeachOptions
+    except ImportError as exc:
+        raise _needs("train", exc) from exc
+    options = TeachOptions(input_size=input_size, threshold=threshold, views=views)
+    with Stages() as stages:
+        result = teach_and_measure(
+            load_dataset(dataset, root),
+            out,
+            options,
+            seed=seed,
+            split_method=split,
+            cache=cache,
+            report=stages,
+        )
+    for name, metric in result.card.metrics.items():
+        typer.echo(
+            f"{name:20s} {metric.value:.4f}  [{metric.low:.4f}, {metric.high:.4f}]  n={metric.n}"
+        )
+    typer.echo(f"parity: {result.card.parity} on {result.parity.pictures} pictures")
+    typer.echo(f"model: {result.model}")
+
+
+@app.command()
+def serve(
+    model: Annotated[Path, typer.Option(help="The model file.")],
+    host: Annotated[str, typer.Option(envvar="TWONINES_HOST")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="TWONINES_PORT")] = 8000,
+    execution_provider: Provider = "auto",
+    threads: Annotated[int | None, typer.Option(help="Threads of the session.")] = None,
+    max_batch_size: Annotated[int, typer.Option(envvar="TWONINES_MAX_BATCH_SIZE")] = 32,
+    queue_size: Annotated[int, typer.Option(envvar="TWONINES_QUEUE_SIZE")] = 256,
+) -> None:
+    """Serve a model over HTTP: POST /v1/inspect, or open / in a browser."""
+    from twonines.serving.server import run_server
+    from twonines.settings import ServeSettings
+
+    run_server(
+        ServeSettings(
+            model=model,
+            host=host,
+            port=port,
+            execution_provider=execution_provider,
+            threads=threads,
+            max_batch_size=max_batch_size,
+            queue_size=queue_size,
+        )
+    )
+
+
+@app.command()
+def score(
+    model: Annotated[Path, typer.Argument(help="The model file.")],
+    inputs: Annotated[list[str], typer.Argument(help="Folders, globs or files.")],
+    out: Annotated[Path, typer.Option(help="Table: .parquet, .csv or .jsonl.")],
+    fresh: Annotated[bool, typer.Option(help="Start again, forget an interrupted run.")] = False,
+    execution_provider: Provider = "auto",
+) -> None:
+    """Score files; exit 0 if all were inspected, 1 if some rows are ERROR."""
+    from twonines.serving.score import score_paths
+
+    with Stages() as stages:
+        summary = score_paths(
+            model,
+            inputs,
+            out,
+            resume=not fresh,
+            execution_provider=execution_provider,
+            progress=lambda done, total: stages("pictures", done, total),
+        )
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in summary.counts.items())
+    typer.echo(f"{summary.total} pictures: {counts}; {summary.images_per_second:.0f} a second")
+    typer.echo(f"table: {out}")
+    if summary.errors:
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    model: Annotated[Path, typer.Option(help="The model file.")],
+    dataset: DatasetName,
+    out: Annotated[Path, typer.Option(help="Folder of the report.")],
+    root: Root = None,
+    manual_accuracy: Annotated[float, typer.Option(help="Manual inspection to beat.")] = 0.90,
+    manual_seconds: Annotated[float, typer.Option(help="Manual seconds a part.")] = 12.0,
+    rounds: Annotated[int, typer.Option(help="Measured rounds of speed.")] = 3,
+    throughput: Annotated[bool, typer.Option(help="Measure speed too.")] = True,
+) -> None:
+    """Test the claim against manual inspection and write report.html and report.json."""
+    try:
+        from twonines.benchmarks.bench import run_bench
+        from twonines.datasets.registry import load_dataset
+    except ImportError as exc:
+        raise _needs("bench", exc) from exc
+    run_bench(
+        model,
+        load_dataset(dataset, root),
+        out,
+        manual_accuracy=manual_accuracy,
+        manual_seconds=manual_seconds,
+        rounds=rounds,
+        throughput=throughput,
+        progress=lambda line: err.print(line, highlight=False),
+    )
+    typer.echo(f"report: {out / 'report.html'}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the run and the report.")] = Path(
+        "demo-report"
+    ),
+    seed: Seed = 0,
+) -> None:
+    """Teach, serve, score and prove on 2,624 real solar-cell pictures."""
+    try:
+        from twonines.benchmarks.demo import run_demo
+    except ImportError as exc:
+        raise _needs("demo", exc) from exc
+    with Stages() as stages:
+        lines = run_demo(out, seed=seed, report=stages)
+    for name, value in lines:
+        typer.echo(f"{name:28s} {value}")
