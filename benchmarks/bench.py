@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from twonines.datasets.splits import Split
+
 import twonines
 from twonines.benchmarks import claims, evaluate
-from twonines.benchmarks.throughput import measure
 from twonines.benchmarks.manual import DEFAULT_ACCURACY, DEFAULT_SECONDS, Inspector
 from twonines.benchmarks.report import write_report
+from twonines.benchmarks.throughput import measure
 from twonines.datasets.record import Dataset
-from twonines.datasets.splits import Split
 from twonines.errors import SettingsError
 from twonines.models.session import InspectionSession, available_threads
 
@@ -165,13 +166,15 @@ def _sensitivity(metrics: dict[str, Any], inspector: Inspector) -> list[dict[str
     rows = []
     for manual in SENSITIVITY:
         claim = _accuracy_claim(metrics, Inspector(accuracy=manual, seconds=inspector.seconds))
-        rows.append({
-            "manual_accuracy": manual,
-            "gain": claim.value - claim.target,
-            "low": claim.low - claim.target,
-            "high": claim.high - claim.target,
-            "answer": claim.answer,
-        })
+        rows.append(
+            {
+                "manual_accuracy": manual,
+                "gain": claim.value - claim.target,
+                "low": claim.low - claim.target,
+                "high": claim.high - claim.target,
+                "answer": claim.answer,
+            }
+        )
     return rows
 
 

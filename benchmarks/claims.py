@@ -64,10 +64,12 @@ def accuracy_claim(
         manual: the inspector's accuracy at the test set's mix.
         manual_balanced: the inspector's balanced accuracy.
     """
-    answer = weakest([
-        judge(accuracy[1], accuracy[2], manual, strict=True),
-        judge(balanced[1], balanced[2], manual_balanced, strict=True),
-    ])
+    answer = weakest(
+        [
+            judge(accuracy[1], accuracy[2], manual, strict=True),
+            judge(balanced[1], balanced[2], manual_balanced, strict=True),
+        ]
+    )
     sentence = f"More often right than manual inspection at {manual:.1%}"
     return Claim("accuracy", sentence, *accuracy, manual, n, answer)
 
@@ -81,9 +83,11 @@ def speed_claim(seconds: Sequence[float], *, manual_seconds: float, n: int) -> C
         n: pictures in a round.
     """
     gains = sorted(manual_seconds / value for value in seconds)
-    middle = gains[len(gains) // 2] if len(gains) % 2 else sum(
-        gains[len(gains) // 2 - 1 : len(gains) // 2 + 1]
-    ) / 2
+    middle = (
+        gains[len(gains) // 2]
+        if len(gains) % 2
+        else sum(gains[len(gains) // 2 - 1 : len(gains) // 2 + 1]) / 2
+    )
     answer = judge(gains[0], gains[-1], SPEED_TARGET)
     sentence = f"At least {SPEED_TARGET:g} times as fast as {manual_seconds:g} s a part by hand"
     return Claim("speed", sentence, middle, gains[0], gains[-1], SPEED_TARGET, n, answer)

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from twonines.datasets.checks import content_digest
+from twonines.datasets.splits import Split, make_split
 
 from twonines.benchmarks import statistics as st
-from twonines.datasets.checks import content_digest
 from twonines.datasets.record import Dataset, Record
-from twonines.datasets.splits import Split, make_split
 from twonines.errors import DatasetError, ImageError
 from twonines.models.card import ModelCard
 from twonines.models.decision import decide
@@ -119,9 +119,7 @@ def decision_metrics(judged: Judged, seed: int) -> dict[str, Any]:
         "escape_rate": rate_json(escapes),
         "overkill_rate": rate_json(overkill),
         "auroc": rate_json(st.bootstrap(truth, scores, "auroc", seed=seed)),
-        "average_precision": rate_json(
-            st.bootstrap(truth, scores, "average_precision", seed=seed)
-        ),
+        "average_precision": rate_json(st.bootstrap(truth, scores, "average_precision", seed=seed)),
         "calibration_error": st.expected_calibration_error(truth, scores),
         "prevalence": float(truth.mean()),
         "review": rate_json(st.rate(verdicts.count("REVIEW"), len(verdicts))),

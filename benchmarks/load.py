@@ -114,8 +114,9 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     """
     host, port = str(job["host"]), int(job["port"])
     requests = [
-        build_request(f"{host}:{port}", job["path"], job["field"], Path(p).name,
-                      Path(p).read_bytes())
+        build_request(
+            f"{host}:{port}", job["path"], job["field"], Path(p).name, Path(p).read_bytes()
+        )
         for p in job["pictures"]
     ]
     run = _Run((host, port), requests, int(job["total"]))

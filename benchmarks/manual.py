@@ -147,12 +147,14 @@ class Inspector:
             if values[source.parameter] == source.value:
                 sources.append(asdict(source))
                 continue
-            sources.append({
-                "parameter": source.parameter,
-                "value": values[source.parameter],
-                "citation": "Given by the user of this report.",
-                "status": "unverified",
-            })
+            sources.append(
+                {
+                    "parameter": source.parameter,
+                    "value": values[source.parameter],
+                    "citation": "Given by the user of this report.",
+                    "status": "unverified",
+                }
+            )
         return {
             **values,
             "sensitivity": self.sensitivity,

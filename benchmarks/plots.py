@@ -94,8 +94,9 @@ def plot_confusion(result: dict[str, Any]) -> str:
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if share[row, column] > 0.5 else "black"
         axes.text(column, row, str(count), ha="center", va="center", color=colour)
-    axes.set_xticks(range(counts.shape[1]), [_plain(c) for c in confusion["columns"]], rotation=40,
-                    ha="right")
+    axes.set_xticks(
+        range(counts.shape[1]), [_plain(c) for c in confusion["columns"]], rotation=40, ha="right"
+    )
     axes.set_yticks(range(counts.shape[0]), [_plain(c) for c in confusion["rows"]])
     axes.set(xlabel="the model said", ylabel="it is")
     return _svg(figure, "confusion")

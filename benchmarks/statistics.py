@@ -82,8 +82,9 @@ def rate(
 def _pair(defective: npt.ArrayLike, other: npt.ArrayLike, name: str) -> tuple[Bools, Floats]:
     truth, values = np.asarray(defective, bool), np.asarray(other, np.float64)
     if truth.ndim != 1 or truth.shape != values.shape:
-        raise ValueError(f"{name}: must have the shape of defective {truth.shape}, "
-                         f"got {values.shape}")
+        raise ValueError(
+            f"{name}: must have the shape of defective {truth.shape}, got {values.shape}"
+        )
     return truth, values
 
 
@@ -187,8 +188,10 @@ def bootstrap(
     drawn = np.empty(repeats)
     for index in range(repeats):
         chosen = np.concatenate(
-            [generator.choice(positives, len(positives)), generator.choice(negatives,
-                                                                           len(negatives))]
+            [
+                generator.choice(positives, len(positives)),
+                generator.choice(negatives, len(negatives)),
+            ]
         )
         drawn[index] = function(truth[chosen], values[chosen])
     tail = (1 - confidence) / 2

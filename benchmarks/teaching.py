@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from twonines.datasets.splits import Split, make_split
 
 from twonines.benchmarks.evaluate import (
     Judged,
@@ -18,7 +19,6 @@ from twonines.benchmarks.evaluate import (
 from twonines.benchmarks.pictures import write_confusion, write_mistakes
 from twonines.benchmarks.throughput import INSPECT_PATH, served
 from twonines.datasets.record import Dataset, Record
-from twonines.datasets.splits import Split, make_split
 from twonines.errors import GateError
 from twonines.models.card import Metric, ModelCard
 from twonines.models.decision import decide
@@ -66,9 +66,7 @@ def judge(outputs: Outputs, records: Sequence[Record], card: ModelCard) -> Judge
     return Judged(tuple(records), tuple(inspections), float("nan"))
 
 
-def _metrics(
-    outputs: Outputs, records: Sequence[Record], card: ModelCard
-) -> dict[str, Metric]:
+def _metrics(outputs: Outputs, records: Sequence[Record], card: ModelCard) -> dict[str, Metric]:
     judged = judge(outputs, records, card)
     found: dict[str, dict[str, Any]] = {"typing_accuracy": typing_metrics(judged)}
     if card.has_good:
@@ -136,5 +134,3 @@ def _post(port: int, path: Path) -> dict[str, Any]:
     if result.get("score") is None:
         raise GateError(f"parity: HTTP must give a score for {path.name}, got {result}")
     return result
-
-

@@ -39,8 +39,10 @@ def _batches(count: int) -> Iterator[slice]:
     return (slice(first, first + BATCH) for first in range(0, count, BATCH))
 
 
-def session_seconds(session: InspectionSession, images: np.ndarray[Any, np.dtype[np.uint8]],
-                    ) -> float:
+def session_seconds(
+    session: InspectionSession,
+    images: np.ndarray[Any, np.dtype[np.uint8]],
+) -> float:
     """Seconds of the bare session over decoded pictures: nothing can be faster."""
     start = time.perf_counter()
     for part in _batches(len(images)):

@@ -92,7 +92,8 @@ class Backbone(nn.Module):
         # TensorFlow's Lite models were trained on (x - 127) / 128.
         x = (images.permute(0, 3, 1, 2).to(torch.float32) - 127.0) / 128.0  # (N, 3, H, W)
         x = self.net.bn1(self.net.conv_stem(x))
-        pooled, places = [], []
+        pooled: list[Tensor] = []
+        places: list[Tensor] = []
         for index, block in enumerate(self.net.blocks):
             x = block(x)
             if index in STAGES:

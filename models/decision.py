@@ -10,9 +10,7 @@ from twonines.models.session import Outputs
 from twonines.types import GOOD, FloatArray, Inspection, Region, Verdict
 
 
-def decide(
-    outputs: Outputs, card: ModelCard, sizes: Sequence[tuple[int, int]]
-) -> list[Inspection]:
+def decide(outputs: Outputs, card: ModelCard, sizes: Sequence[tuple[int, int]]) -> list[Inspection]:
     """Give one verdict per picture.
 
     Args:
@@ -28,9 +26,7 @@ def decide(
     return [_decide_one(outputs, index, card, size) for index, size in enumerate(sizes)]
 
 
-def _decide_one(
-    outputs: Outputs, index: int, card: ModelCard, size: tuple[int, int]
-) -> Inspection:
+def _decide_one(outputs: Outputs, index: int, card: ModelCard, size: tuple[int, int]) -> Inspection:
     score, novelty = float(outputs.score[index]), float(outputs.novelty[index])
     class_scores = outputs.class_scores[index]
     finite = np.isfinite(score) and np.isfinite(novelty) and np.isfinite(class_scores).all()

@@ -31,6 +31,19 @@ class HeadWeights:
     has_good: bool
 
 
+_BUFFERS = (
+    "mean",
+    "scale",
+    "landmarks",
+    "alphas",
+    "offset",
+    "slope",
+    "bias",
+    "place_weights",
+    "place_bias",
+)
+
+
 class KernelHead(nn.Module):
     """Kernel ridge responses with an RBF kernel, calibrated to class probabilities.
 
@@ -39,14 +52,21 @@ class KernelHead(nn.Module):
     linear head on mean-pooled places.
     """
 
+    mean: Tensor
+    scale: Tensor
+    landmarks: Tensor
+    alphas: Tensor
+    offset: Tensor
+    slope: Tensor
+    bias: Tensor
+    place_weights: Tensor
+    place_bias: Tensor
+
     def __init__(self, weights: HeadWeights) -> None:
         """Copy the weights into buffers."""
         super().__init__()
         self.gamma, self.has_good = weights.gamma, weights.has_good
-        for name in (
-            "mean", "scale", "landmarks", "alphas", "offset", "slope", "bias",
-            "place_weights", "place_bias",
-        ):  # fmt: skip
+        for name in _BUFFERS:
             self.register_buffer(name, torch.from_numpy(getattr(weights, name).copy()))
 
     def forward(self, features: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -145,9 +145,7 @@ class InspectionSession:
         digest = hashlib.sha256(data).hexdigest()
         first = "openvino" if execution_provider == "openvino" else "cpu"
         runtime = make_runtime(data, cast(Literal["cpu", "openvino"], first), count)
-        card = ModelCard.from_metadata(
-            dict(runtime.get_modelmeta().custom_metadata_map), str(path)
-        )
+        card = ModelCard.from_metadata(dict(runtime.get_modelmeta().custom_metadata_map), str(path))
         _check_contract(runtime, card, str(path))
         session = cls(runtime, card, digest, first, f"{first} was asked for")
         return _choose(session, data, count) if execution_provider == "auto" else session

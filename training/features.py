@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,13 @@ def view_of(image: Image, view: int) -> Image:
     return np.ascontiguousarray(np.rot90(mirrored, view % 4))
 
 
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """Features (D,) float32 that were found on disk."""
+
+    row: FloatArray
+
+
 class FeatureExtractor:
     """The backbone's ONNX session with a cache: one small file per picture and view.
 
@@ -62,8 +70,8 @@ class FeatureExtractor:
         pending: list[tuple[int, Path, Image]] = []
         done = 0
         for index, (target, found) in enumerate(self._inputs(records, view)):
-            if isinstance(found, np.ndarray) and found.dtype == np.float32:
-                rows[index] = found
+            if isinstance(found, Cached):
+                rows[index] = found.row
                 done += 1
             else:
                 pending.append((index, target, found))
@@ -78,11 +86,11 @@ class FeatureExtractor:
 
     def _inputs(
         self, records: Sequence[Record], view: int
-    ) -> Iterator[tuple[Path, FloatArray | Image]]:
+    ) -> Iterator[tuple[Path, Cached | Image]]:
         """Cached features or decoded pictures, read ahead by threads."""
         ahead = 2 * self.batch_size
         with ThreadPoolExecutor(available_threads()) as pool:
-            queue: list[Future[tuple[Path, FloatArray | Image]]] = []
+            queue: list[Future[tuple[Path, Cached | Image]]] = []
             for record in records:
                 queue.append(pool.submit(self._read, record.path, view))
                 if len(queue) > ahead:
@@ -90,7 +98,7 @@ class FeatureExtractor:
             for future in queue:
                 yield future.result()
 
-    def _read(self, path: Path, view: int) -> tuple[Path, FloatArray | Image]:
+    def _read(self, path: Path, view: int) -> tuple[Path, Cached | Image]:
         try:
             data = path.read_bytes()
         except OSError as exc:
@@ -98,8 +106,7 @@ class FeatureExtractor:
         key = hashlib.sha256(data).hexdigest()
         target = self.folder / key[:2] / f"{key}-{view}.npy"
         try:
-            cached: FloatArray = np.load(target, allow_pickle=False)
-            return target, cached
+            return target, Cached(np.load(target, allow_pickle=False))
         except (OSError, ValueError):
             pass  # not there, or torn by a full disk: computed again
         try:
@@ -107,9 +114,7 @@ class FeatureExtractor:
         except ImageError as exc:
             raise type(exc)(f"{path}: {exc}") from exc
 
-    def _flush(
-        self, pending: list[tuple[int, Path, Image]], rows: list[FloatArray | None]
-    ) -> int:
+    def _flush(self, pending: list[tuple[int, Path, Image]], rows: list[FloatArray | None]) -> int:
         """Run the waiting pictures through the session and keep their features."""
         if not pending:
             return 0

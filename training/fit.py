@@ -91,7 +91,8 @@ def _solve(
 def _squared_distances(a: FloatArray, b: FloatArray) -> npt.NDArray[np.float64]:
     a64, b64 = a.astype(np.float64), b.astype(np.float64)
     squared = (a64**2).sum(1)[:, None] + (b64**2).sum(1)[None] - 2 * a64 @ b64.T
-    return np.maximum(squared, 0.0)
+    result: npt.NDArray[np.float64] = np.maximum(squared, 0.0)
+    return result
 
 
 def _fit_places(
@@ -105,7 +106,8 @@ def _fit_places(
     z = (pooled - mean) / scale
     offset = targets.mean(0)
     gram = z.T @ z + 0.1 * len(z) * np.eye(z.shape[1])
-    weights = linalg.solve(gram, z.T @ (targets - offset), assume_a="pos") / scale[:, None]
+    solved: npt.NDArray[np.float64] = linalg.solve(gram, z.T @ (targets - offset), assume_a="pos")
+    weights = solved / scale[:, None]
     return 8.0 * weights, 8.0 * (offset - mean @ weights - 0.5)
 
 

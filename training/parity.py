@@ -70,9 +70,7 @@ def join(parts: Sequence[Outputs]) -> Outputs:
     return Outputs(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
-def _batches(
-    pictures: Sequence[Path], size: tuple[int, int], batch_size: int
-) -> Iterator[Image]:
+def _batches(pictures: Sequence[Path], size: tuple[int, int], batch_size: int) -> Iterator[Image]:
     with ThreadPoolExecutor(available_threads()) as pool:
         for start in range(0, len(pictures), batch_size):
             chunk = pictures[start : start + batch_size]

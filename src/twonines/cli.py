@@ -55,7 +55,9 @@ def _root(
 
 
 def _needs(extra: str, exc: ImportError) -> SettingsError:
-    return SettingsError(f"this command needs more packages ({exc}): pip install 'twonines[{extra}]'")
+    return SettingsError(
+        f"this command needs more packages ({exc}): pip install 'twonines[{extra}]'"
+    )
 
 
 class Stages:

@@ -1,0 +1,71 @@
+import numpy as np
+import numpy.typing as npt
+import pytest
+from sklearn.kernel_ridge import KernelRidge
+
+from twonines.models.head import HeadWeights
+from twonines.training import fit
+from twonines.types import FloatArray
+
+
+def blobs(count: int = 60, seed: int = 0) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    features = rng.normal(size=(count, 12)).astype(np.float32)
+    features[:, :3] += 3 * labels[:, None]
+    return features, labels
+
+
+def fitted() -> HeadWeights:
+    features, labels = blobs()
+    return fit.fit_head(features, labels, ("good", "bad"), np.arange(4), seed=0)
+
+
+def test_responses_equal_scikit_learns_kernel_ridge() -> None:
+    features, labels = blobs()
+    weights = fitted()
+    z = ((features - weights.mean) / weights.scale).astype(np.float64)
+    targets = np.eye(2)[labels] - weights.offset
+    ridge = KernelRidge(alpha=fit.RIDGE, kernel="rbf", gamma=1 / 12).fit(z, targets)
+    other, _ = blobs(seed=1)
+    z_other = ((other - weights.mean) / weights.scale).astype(np.float64)
+    expected = ridge.predict(z_other) + weights.offset
+    assert np.allclose(fit.responses(weights, other), expected, atol=1e-4)
+
+
+def test_landmarks_keep_every_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit, "MAX_LANDMARKS", 20)
+    weights = fitted()
+    assert 18 <= len(weights.landmarks) <= 22
+    features, labels = blobs(seed=1)
+    assert (fit.responses(weights, features).argmax(1) == labels).mean() > 0.9
+
+
+def test_same_seed_same_weights() -> None:
+    assert np.array_equal(fitted().alphas, fitted().alphas)
+
+
+def test_novelty_is_zero_on_training_and_grows() -> None:
+    features, _ = blobs()
+    weights = fitted()
+    assert fit.novelty(weights, features).max() < 1e-3
+    assert fit.novelty(weights, features + 100).min() > 10
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_calibration_recovers_probabilities(classes: int) -> None:
+    rng = np.random.default_rng(0)
+    raw = rng.normal(size=(4000, classes)) * 0.3
+    logits = raw * 4.0
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = np.array([rng.choice(classes, p=row) for row in p])
+    slope, bias = fit.calibrate(raw, labels)
+    assert slope[0] == pytest.approx(4.0, rel=0.15)
+    assert abs(bias[-1]) < 0.2
+
+
+def test_calibration_survives_a_perfect_split() -> None:
+    raw = np.array([[1.0, 0.0], [0.0, 1.0]] * 5)
+    slope, bias = fit.calibrate(raw, np.array([0, 1] * 5))
+    assert np.isfinite(slope).all() and np.isfinite(bias).all()
+    assert slope[0] > 0
