@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from twonines.datasets.checks import content_digest
-from twonines.datasets.splits import Split, make_split
 
 from twonines.benchmarks import statistics as st
+from twonines.datasets.checks import content_digest
 from twonines.datasets.record import Dataset, Record
+from twonines.datasets.splits import Split, make_split
 from twonines.errors import DatasetError, ImageError
 from twonines.models.card import ModelCard
 from twonines.models.decision import decide
@@ -54,7 +54,7 @@ def rebuild_split(card: ModelCard, dataset: Dataset) -> Split:
             rebuilt to the counts on the card: test pictures could have been taught.
     """
     data = card.training_data
-    digest = content_digest(dataset.records)
+    digest = content_digest(dataset.records, dataset.root)
     if digest != data.digest:
         raise DatasetError(
             f"dataset: must be the {data.name} that the model was taught on, digest "

@@ -13,24 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-BOUNDARY = "twonines-load"
 _TIMEOUT_S = 60.0
 
 
-def build_request(host: str, path: str, field_name: str, name: str, data: bytes) -> bytes:
-    """One complete keep-alive POST with the picture as multipart form data."""
-    head = (
-        f"--{BOUNDARY}\r\n"
-        f'Content-Disposition: form-data; name="{field_name}"; filename="{name}"\r\n'
-        "Content-Type: application/octet-stream\r\n\r\n"
-    )
-    body = head.encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
+def build_request(host: str, path: str, data: bytes) -> bytes:
+    """One complete keep-alive POST with the picture's bytes as the body."""
     header = (
         f"POST {path} HTTP/1.1\r\nHost: {host}\r\n"
-        f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+        f"Content-Type: application/octet-stream\r\nContent-Length: {len(data)}\r\n\r\n"
     )
-    return header.encode() + body
+    return header.encode() + data
 
 
 def read_answer(connection: socket.socket, kept: bytes) -> tuple[int, bytes]:
@@ -114,10 +106,7 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     """
     host, port = str(job["host"]), int(job["port"])
     requests = [
-        build_request(
-            f"{host}:{port}", job["path"], job["field"], Path(p).name, Path(p).read_bytes()
-        )
-        for p in job["pictures"]
+        build_request(f"{host}:{port}", job["path"], Path(p).read_bytes()) for p in job["pictures"]
     ]
     run = _Run((host, port), requests, int(job["total"]))
     barrier = threading.Barrier(int(job["clients"]) + 1)

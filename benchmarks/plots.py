@@ -26,7 +26,8 @@ def _figure(width: float = 5.2, height: float = 4.0) -> tuple[Figure, Axes]:
 def _svg(figure: Figure, name: str) -> str:
     """The ``<svg>`` element alone; ids get the plot's name, for a page holds several."""
     stream = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})
+    FigureCanvasSVG(figure)
+    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -106,7 +107,7 @@ def plot_throughput(result: dict[str, Any], names: dict[str, str]) -> str:
     """Pictures a second of every way, with the range over rounds."""
     rows = result["throughput"]["rows"]
     figure, axes = _figure(6.4, 2.6)
-    for place, (key, row) in enumerate(rows.items()):
+    for place, row in enumerate(rows.values()):
         axes.barh(
             place, row["per_second"], color=_AI,
             xerr=[[row["per_second"] - row["low"]], [row["high"] - row["per_second"]]], capsize=4,

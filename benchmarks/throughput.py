@@ -1,6 +1,5 @@
 """How fast it inspects: the bare session, with pictures decoded, over HTTP, and in a batch."""
 
-import inspect
 import json
 import os
 import re
@@ -28,7 +27,6 @@ Progress = Callable[[str], None]
 BATCH = 32
 CLIENTS = 64
 INSPECT_PATH = "/v1/inspect"
-INSPECT_FIELD = "file"
 READY_PATH = "/readyz"
 METRICS_PATH = "/metrics"
 ROWS = ("session", "decode_resize_session", "http", "batch")
@@ -94,12 +92,20 @@ def served(model: Path) -> Iterator[int]:
                 process.wait()
 
 
+def _get(port: int, path: str, timeout: float) -> str:
+    """The service's answer; a proxy of the environment is not for this machine."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://127.0.0.1:{port}{path}", timeout=timeout) as answer:
+        text: str = answer.read().decode()
+    return text
+
+
 def _wait_ready(process: subprocess.Popen[bytes], port: int, log: TextIO) -> None:
     limit = time.monotonic() + _START_LIMIT_S
     while time.monotonic() < limit and process.poll() is None:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{READY_PATH}", timeout=2):
-                return
+            _get(port, READY_PATH, 2)
+            return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
     log.seek(0)
@@ -116,7 +122,7 @@ def http_round(port: int, pictures: Sequence[Path], total: int, clients: int) ->
         GateError: an answer was not 200, for a rate over failures says nothing.
     """
     job = {
-        "host": "127.0.0.1", "port": port, "path": INSPECT_PATH, "field": INSPECT_FIELD,
+        "host": "127.0.0.1", "port": port, "path": INSPECT_PATH,
         "pictures": [str(p) for p in pictures], "total": total, "clients": clients,
     }  # fmt: skip
     done = subprocess.run(
@@ -133,31 +139,32 @@ def http_round(port: int, pictures: Sequence[Path], total: int, clients: int) ->
 
 def batch_size_counts(port: int) -> tuple[float, float]:
     """Sum and count of the service's histogram of batch sizes; NaN where it has none."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{METRICS_PATH}", timeout=10) as answer:
-        text = answer.read().decode()
-    return parse_batch_sizes(text)
+    return parse_batch_sizes(_get(port, METRICS_PATH, 10))
 
 
 def parse_batch_sizes(text: str) -> tuple[float, float]:
-    """Sum and count of the histogram whose name ends in ``batch_size``."""
+    """Sum and count of the histogram of batch sizes, whatever its prefix."""
     values = []
     for end in ("sum", "count"):
-        found = re.findall(rf"^\w*batch_size_{end}(?:{{[^}}]*}})? (\S+)", text, re.MULTILINE)
+        found = re.findall(rf"^\w*batch_size\w*_{end}(?:{{[^}}]*}})? (\S+)", text, re.MULTILINE)
         values.append(sum(map(float, found)) if found else float("nan"))
     return values[0], values[1]
 
 
 def batch_seconds(model: Path, pictures: Sequence[Path]) -> float:
-    """Seconds of the batch scorer, model loading included."""
+    """Seconds of the batch scorer for so many pictures, model loading included.
+
+    It may score a repeated path once: the time is scaled to the pictures that it did score.
+    """
     from twonines.serving.score import score_paths
 
-    options: dict[str, Any] = {}
-    if "batch_size" in inspect.signature(score_paths).parameters:
-        options["batch_size"] = BATCH
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        score_paths(model, [str(p) for p in pictures], Path(folder) / "scores.csv", **options)
-        return time.perf_counter() - start
+        summary = score_paths(
+            model, [str(p) for p in pictures], Path(folder) / "scores.csv", resume=False
+        )
+        seconds = time.perf_counter() - start
+    return seconds * len(pictures) / int(summary.total)
 
 
 def _row(rates: Sequence[float], reference: dict[str, float]) -> dict[str, Any]:

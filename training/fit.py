@@ -107,8 +107,9 @@ def _fit_places(
     offset = targets.mean(0)
     gram = z.T @ z + 0.1 * len(z) * np.eye(z.shape[1])
     solved: npt.NDArray[np.float64] = linalg.solve(gram, z.T @ (targets - offset), assume_a="pos")
-    weights = solved / scale[:, None]
-    return 8.0 * weights, 8.0 * (offset - mean @ weights - 0.5)
+    weights: npt.NDArray[np.float64] = solved / scale[:, None]
+    bias: npt.NDArray[np.float64] = 8.0 * (offset - mean @ weights - 0.5)
+    return 8.0 * weights, bias
 
 
 def responses(weights: HeadWeights, features: FloatArray) -> npt.NDArray[np.float64]:

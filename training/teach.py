@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from twonines.datasets.checks import content_digest
-from twonines.datasets.splits import Split
 
 from twonines import __version__
+from twonines.datasets.checks import content_digest
 from twonines.datasets.record import Dataset, Record
+from twonines.datasets.splits import Split
 from twonines.errors import DatasetError, SettingsError
 from twonines.models.backbone import DEFAULT_BACKBONE, STAGES, Backbone
 from twonines.models.card import Calibration, Metric, ModelCard, Policy, TrainingData

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -27,7 +27,8 @@ Root = Annotated[
     Path | None, typer.Option("--root", help="Folder of the archive. elpv needs none.")
 ]
 Seed = Annotated[int, typer.Option(help="Seeds splits and every random choice.")]
-Provider = Annotated[str, typer.Option(help="auto, cpu or openvino.")]
+ProviderName = Literal["auto", "cpu", "openvino"]
+Provider = Annotated[ProviderName, typer.Option(help="Where the model runs; auto measures.")]
 
 
 def main() -> None:

@@ -84,6 +84,7 @@ def synthetic(*, decides: bool = True, throughput: bool = True) -> dict[str, Any
         ],
         "throughput": speed if throughput else None,
         "seconds_per_part": [0.01, 0.011],
+        "handling_limit_s": 3.99,
         "claims": [
             claim,
             {**claim, "name": "speed", "value": 4000.0, "low": 3000.0, "high": 5000.0,

@@ -1,0 +1,36 @@
+"""Casting: submersible pump impellers, good or defective, official split."""
+
+from pathlib import Path
+from typing import Literal
+
+from twonines.datasets.layout import class_name, find_root, finish, folders, pictures
+from twonines.datasets.record import Dataset, DatasetCard, Record
+from twonines.types import GOOD
+
+CARD = DatasetCard(
+    name="casting",
+    title="Casting, pump impellers from above, good or defective",
+    licence="CC BY-NC-ND 4.0",
+    source="Kaggle, real-life industrial dataset of casting product",
+    official_split="train and test folders",
+    traps="64 official test pictures equal training pictures and most are near-duplicates.",
+)
+_SIDES: tuple[Literal["train", "test"], ...] = ("train", "test")
+
+
+def read(root: Path) -> Dataset:
+    """Read ``casting_data/{train,test}/{def_front,ok_front}/*.jpeg``."""
+    # Kaggle's archive holds casting_data in casting_data
+    inner = root / "casting_data" / "casting_data"
+    root = find_root(
+        inner if inner.is_dir() else root,
+        "Casting (casting_data)",
+        "train/ok_front",
+        "train/def_front",
+    )
+    records = []
+    for side in _SIDES:
+        for folder in folders(root / side) if (root / side).is_dir() else []:
+            name = GOOD if class_name(folder.name) == GOOD else "defective"
+            records += [Record(path, name, official_split=side) for path in pictures(folder)]
+    return finish(CARD, root, records)

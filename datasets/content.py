@@ -1,0 +1,85 @@
+"""What a picture is by its bytes: digests, and copies of one file."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from twonines.datasets.record import Record
+from twonines.errors import DatasetError
+
+WORKERS = 2
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex.
+
+    Raises:
+        DatasetError: it cannot be opened.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as exc:
+        raise DatasetError(f"picture: {path} must be a readable file ({exc.strerror})") from exc
+
+
+def file_digests(records: Sequence[Record]) -> list[str]:
+    """One digest per record, in order.
+
+    A missing file counts as different from every other, so that a set with holes can still be
+    split and checked; the check names the hole.
+    """
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return list(pool.map(_digest_or_path, records))
+
+
+def _digest_or_path(record: Record) -> str:
+    try:
+        return file_digest(record.path)
+    except DatasetError:
+        return f"missing {record.path}"
+
+
+def relative(path: Path, root: Path) -> str:
+    """The path below ``root`` with slashes; the whole path where it stands elsewhere."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def content_digest(records: Sequence[Record], root: Path) -> str:
+    """SHA-256 in hex over relative path, file digest and label of each record, in order.
+
+    Raises:
+        DatasetError: a picture cannot be opened.
+    """
+    total = hashlib.sha256()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for record, digest in zip(
+            records, pool.map(lambda record: file_digest(record.path), records), strict=True
+        ):
+            line = f"{relative(record.path, root)}\0{digest}\0{record.defect_class}\n"
+            total.update(line.encode("utf-8", "surrogateescape"))
+    return total.hexdigest()
+
+
+def join(links: Iterable[Sequence[int]], count: int) -> list[list[int]]:
+    """Connected sets of the numbers below ``count``; each link joins its members.
+
+    Both the sets and their members come in ascending order.
+    """
+    parent = list(range(count))
+
+    def find(item: int) -> int:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    for link in links:
+        for other in link[1:]:
+            low, high = sorted((find(link[0]), find(other)))
+            parent[high] = low
+    sets: dict[int, list[int]] = {}
+    for item in range(count):
+        sets.setdefault(find(item), []).append(item)
+    return list(sets.values())

@@ -1,0 +1,317 @@
+"""The HTTP service."""
+
+import asyncio
+import importlib.resources
+import logging
+import math
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+
+from twonines import __version__
+from twonines.errors import DeadlineError, NotReadyError, OverloadedError, TwoninesError
+from twonines.models.session import InspectionSession
+from twonines.serving.batcher import Answer, Batcher
+from twonines.serving.intake import Picture, Upload, read_upload
+from twonines.serving.metrics import Metrics
+from twonines.settings import ServeSettings
+from twonines.types import Verdict
+
+log = logging.getLogger(__name__)
+_FAULT = "an internal fault; the log has the details under this request id"
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "files": {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                        },
+                        "part_id": {"type": "string", "maxLength": 200},
+                        "lot": {"type": "string", "maxLength": 200},
+                        "station": {"type": "string", "maxLength": 200},
+                    },
+                }
+            },
+            "image/*": {"schema": {"type": "string", "format": "binary"}},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+_STATUSES = {
+    400: "malformed form",
+    413: "too many bytes, pixels or files",
+    415: "not a picture",
+    422: "cannot be decoded",
+    429: "queue full; see Retry-After",
+    503: "not ready",
+    504: "not answered in time",
+}
+_RESPONSES: dict[int | str, dict[str, Any]] = {s: {"description": t} for s, t in _STATUSES.items()}
+
+
+class Service:
+    """The parts that live as long as the app."""
+
+    def __init__(self, settings: ServeSettings) -> None:
+        """Nothing is loaded before :meth:`start`."""
+        self.settings, self.metrics = settings, Metrics()
+        self.session: InspectionSession | None = None
+        self.batcher: Batcher | None = None
+
+    def start(self) -> None:
+        """Load and warm the model."""
+        settings = self.settings
+        session = InspectionSession.load(
+            settings.model,
+            execution_provider=settings.execution_provider,
+            threads=settings.threads,
+        )
+        for count in (1, settings.max_batch_size):
+            session.run(np.zeros((count, *session.input_size, 3), np.uint8))
+        card = session.card
+        self.metrics.model.labels(
+            card.name, card.version, session.digest, session.execution_provider
+        ).set(1)
+        self.session = session
+        self.batcher = Batcher(
+            session,
+            max_batch_size=settings.max_batch_size,
+            max_wait_ms=settings.max_wait_ms,
+            queue_size=settings.queue_size,
+            decode_workers=settings.decode_workers,
+            max_pixels=settings.max_pixels,
+            metrics=self.metrics,
+        )
+        log.info("model %s %s on %s", card.name, card.version, session.choice)
+
+    def stop(self) -> None:
+        """Answer what was taken."""
+        batcher, self.batcher = self.batcher, None
+        if batcher:
+            batcher.close()
+
+    def model(self) -> dict[str, Any]:
+        """What answers, in short."""
+        if self.session is None:
+            raise NotReadyError("the model is not loaded yet")
+        return {
+            "name": self.session.card.name,
+            "version": self.session.card.version,
+            "digest": self.session.digest,
+            "execution_provider": self.session.execution_provider,
+        }
+
+    async def inspect(self, pictures: Sequence[Picture]) -> list[Answer | TwoninesError]:
+        """An answer or an error for every picture, in order.
+
+        Raises:
+            OverloadedError: there is no room for all of them; none is inspected.
+            DeadlineError: not all were answered in time.
+        """
+        batcher = self.batcher
+        if batcher is None:
+            raise NotReadyError("the service is not ready")
+        futures: list[asyncio.Future[Answer]] = []
+        found: list[TwoninesError | asyncio.Future[Answer]] = []
+        try:
+            for picture in pictures:
+                if picture.error:
+                    found.append(picture.error)
+                    continue
+                future = asyncio.wrap_future(batcher.submit(picture.data))
+                futures.append(future)
+                found.append(future)
+            if futures:
+                _, late = await asyncio.wait(futures, timeout=self.settings.request_timeout_s)
+                if late:
+                    limit = self.settings.request_timeout_s
+                    raise DeadlineError(f"{len(late)} pictures were not answered in {limit} s")
+        finally:
+            for future in futures:
+                future.cancel()
+        return [self._outcome(item) for item in found]
+
+    def _outcome(self, item: TwoninesError | asyncio.Future[Answer]) -> Answer | TwoninesError:
+        if isinstance(item, TwoninesError):
+            return item
+        exc = item.exception()
+        if exc is None:
+            return item.result()
+        if isinstance(exc, TwoninesError):
+            return exc
+        log.error("a picture failed", exc_info=exc)
+        return TwoninesError("the picture could not be inspected")
+
+
+def create_app(settings: ServeSettings) -> FastAPI:
+    """Build the service; the model is loaded when the app starts."""
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(service.start)
+        yield
+        await asyncio.to_thread(service.stop)
+
+    app = FastAPI(title="twonines", version=__version__, lifespan=lifespan)
+    app.state.service = service
+    app.middleware("http")(_RequestId(service))
+    _add_pages(app, service)
+
+    @app.post("/v1/inspect", responses=_RESPONSES, openapi_extra=_BODY, tags=["inspect"])
+    async def inspect(request: Request) -> JSONResponse:
+        """Inspect one picture or many; a verdict for each, in order."""
+        start = time.perf_counter()
+        if service.batcher is None:
+            raise NotReadyError("the service is not ready")
+        upload = await read_upload(request, settings)
+        outcomes = await service.inspect(upload.pictures)
+        body, status = _answer(upload, outcomes, service)
+        seconds = time.perf_counter() - start
+        service.metrics.request.observe(seconds)
+        body["timings_ms"] = {**_slowest(outcomes), "request": seconds * 1e3}
+        body["request_id"] = request.state.request_id
+        return JSONResponse(body, status)
+
+    return app
+
+
+def _add_pages(app: FastAPI, service: Service) -> None:
+    page = importlib.resources.files("twonines.serving").joinpath("static/index.html").read_text()
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> HTMLResponse:
+        return HTMLResponse(page)
+
+    @app.get("/v1/models", tags=["models"])
+    async def models() -> dict[str, Any]:
+        """The model that answers, with its whole card."""
+        short = service.model()
+        assert service.session is not None
+        return {
+            "models": [
+                {**short, "choice": service.session.choice, "card": service.session.card.public()}
+            ]
+        }
+
+    @app.get("/healthz", tags=["health"])
+    async def healthz() -> dict[str, str]:
+        """The process lives."""
+        return {"status": "alive"}
+
+    @app.get("/readyz", tags=["health"], responses={503: {"description": "not ready"}})
+    async def readyz() -> dict[str, str]:
+        """The model is loaded and takes pictures."""
+        if service.batcher is None:
+            raise NotReadyError("the service is not ready")
+        return {"status": "ready"}
+
+    @app.get("/metrics", tags=["health"])
+    async def metrics() -> Response:
+        """Prometheus metrics."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+class _RequestId:
+    """Gives every request an id, and every error of ours its status and plain message."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(
+        self, request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        given = request.headers.get("x-request-id", "")
+        fine = 0 < len(given) <= 128 and given.isascii() and given.isprintable()
+        request.state.request_id = given if fine else uuid.uuid4().hex
+        try:
+            response = await call_next(request)
+        except TwoninesError as exc:
+            response = self._error(exc, request.state.request_id)
+        except Exception:
+            log.exception("request %s failed", request.state.request_id)
+            body = {"error": _FAULT, "request_id": request.state.request_id}
+            response = JSONResponse(body, 500)
+        response.headers["X-Request-Id"] = request.state.request_id
+        return response
+
+    def _error(self, exc: TwoninesError, request_id: str) -> JSONResponse:
+        self._service.metrics.rejected.labels(type(exc).__name__).inc()
+        headers = {}
+        if isinstance(exc, OverloadedError):
+            headers["Retry-After"] = str(math.ceil(exc.retry_after_s))
+        elif isinstance(exc, NotReadyError):
+            headers["Retry-After"] = "1"
+        return JSONResponse(
+            {"error": str(exc), "request_id": request_id}, exc.status, headers=headers
+        )
+
+
+def _answer(
+    upload: Upload, outcomes: Sequence[Answer | TwoninesError], service: Service
+) -> tuple[dict[str, Any], int]:
+    """The body, and 200 as soon as one picture was inspected, else the first error's status."""
+    results = []
+    for picture, outcome in zip(upload.pictures, outcomes, strict=True):
+        if isinstance(outcome, TwoninesError):
+            service.metrics.rejected.labels(type(outcome).__name__).inc()
+            service.metrics.verdicts.labels(Verdict.ERROR.value).inc()
+            results.append(_error_entry(picture.name, outcome))
+        else:
+            results.append(_entry(picture.name, outcome))
+    body: dict[str, Any] = {"results": results, "model": service.model(), **upload.fields}
+    errors = [outcome for outcome in outcomes if isinstance(outcome, TwoninesError)]
+    if len(errors) == len(outcomes):
+        return {"error": str(errors[0]), **body}, errors[0].status
+    return body, 200
+
+
+def _entry(name: str, answer: Answer) -> dict[str, Any]:
+    found = answer.inspection
+    return {
+        "file": name,
+        "verdict": found.verdict.value,
+        "score": found.score,
+        "class": found.defect_class,
+        "class_scores": found.class_scores,
+        "novelty": found.novelty,
+        "regions": [asdict(region) for region in found.regions],
+        "reasons": list(found.reasons),
+        "error": {"status": 500, "message": found.error} if found.error else None,
+    }
+
+
+def _error_entry(name: str, exc: TwoninesError) -> dict[str, Any]:
+    return {
+        "file": name,
+        "verdict": Verdict.ERROR.value,
+        "score": None,
+        "class": None,
+        "class_scores": {},
+        "novelty": None,
+        "regions": [],
+        "reasons": [],
+        "error": {"status": exc.status, "message": str(exc)},
+    }
+
+
+def _slowest(outcomes: Sequence[Answer | TwoninesError]) -> dict[str, float]:
+    """Stage times of the picture that took longest, with its batch."""
+    answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
+    if not answers:
+        return {}
+    last = max(answers, key=lambda answer: answer.timings_ms["total"])
+    return {**last.timings_ms, "batch_size": float(last.batch_size)}

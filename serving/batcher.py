@@ -1,0 +1,222 @@
+"""Batches pictures of all clients: decode in threads, one session, answers in order."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from twonines.errors import NotReadyError, OverloadedError, TwoninesError
+from twonines.models.card import ModelCard
+from twonines.models.decision import decide
+from twonines.models.image import MAX_PIXELS, decode, resize
+from twonines.models.session import Outputs, available_threads
+from twonines.serving.metrics import Metrics
+from twonines.types import Image, Inspection
+
+log = logging.getLogger(__name__)
+
+
+class Session(Protocol):
+    """What the batcher needs of a session."""
+
+    card: ModelCard
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the input."""
+
+    def run(self, images: Image) -> Outputs:
+        """Inspect (N, height, width, 3) uint8 RGB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An inspection, the batch it was in, and what each stage took in milliseconds."""
+
+    inspection: Inspection
+    batch_size: int
+    timings_ms: dict[str, float]
+
+
+@dataclass(slots=True)
+class _Item:
+    data: bytes
+    future: "Future[Answer]"
+    arrived: float
+    image: Image = field(default_factory=lambda: np.empty((0, 0, 3), np.uint8))
+    size: tuple[int, int] = (0, 0)
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    ready: float = 0.0
+
+
+class Batcher:
+    """Continuous batching: the session takes whatever waits the moment it is free.
+
+    At most ``queue_size`` pictures are in flight; more are refused with the time after which
+    there will be room. A batch that fails is run again picture by picture, so that only the
+    culprit fails.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        max_batch_size: int = 32,
+        max_wait_ms: float = 0.0,
+        queue_size: int = 256,
+        decode_workers: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+        metrics: Metrics | None = None,
+    ) -> None:
+        """Start the threads."""
+        self._session = session
+        self._max_batch_size, self._max_wait_s = max_batch_size, max_wait_ms / 1000
+        self._queue_size, self._max_pixels = queue_size, max_pixels
+        self._metrics = metrics or Metrics()
+        self._in_flight = 0
+        self._seconds_per_picture = 0.01
+        self._closed = False
+        self._changed = threading.Condition()
+        self._waiting: deque[_Item] = deque()
+        self._pool = ThreadPoolExecutor(decode_workers or available_threads(), "decode")
+        self._thread = threading.Thread(target=self._infer, name="session", daemon=True)
+        self._thread.start()
+
+    @property
+    def in_flight(self) -> int:
+        """Pictures taken and not answered."""
+        return self._in_flight
+
+    def submit(self, data: bytes) -> "Future[Answer]":
+        """Take one encoded picture; the future gives its answer or its error.
+
+        Raises:
+            OverloadedError: ``queue_size`` pictures are in flight.
+            NotReadyError: the batcher is closed.
+        """
+        item = _Item(data, Future(), time.perf_counter())
+        with self._changed:
+            if self._closed:
+                raise NotReadyError("the service is shutting down")
+            if self._in_flight >= self._queue_size:
+                wait = max(0.05, self._in_flight * self._seconds_per_picture)
+                raise OverloadedError(
+                    f"queue: holds at most {self._queue_size} pictures and is full", wait
+                )
+            self._in_flight += 1
+            self._metrics.pending.set(self._in_flight)
+        item.future.add_done_callback(self._leave)
+        self._pool.submit(self._prepare, item)
+        return item.future
+
+    def close(self) -> None:
+        """Answer everything that was taken, then stop the threads."""
+        with self._changed:
+            self._closed = True
+        self._pool.shutdown(wait=True)
+        with self._changed:
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _leave(self, _: "Future[Answer]") -> None:
+        with self._changed:
+            self._in_flight -= 1
+            self._metrics.pending.set(self._in_flight)
+            if self._closed:
+                self._changed.notify_all()
+
+    def _prepare(self, item: _Item) -> None:
+        """Decode and resize one picture, then hand it to the session's thread."""
+        if item.future.cancelled():
+            return
+        start = time.perf_counter()
+        try:
+            image = decode(item.data, max_pixels=self._max_pixels)
+            item.size = (image.shape[0], image.shape[1])
+            item.image = resize(image, self._session.input_size)
+        except BaseException as exc:
+            _fail(item, exc)
+            return
+        item.data = b""
+        item.ready = time.perf_counter()
+        item.timings_ms = {"decode": (item.ready - start) * 1e3}
+        self._metrics.decode.observe(item.ready - start)
+        with self._changed:
+            self._waiting.append(item)
+            self._changed.notify()
+
+    def _infer(self) -> None:
+        while batch := self._next_batch():
+            live = [item for item in batch if item.future.set_running_or_notify_cancel()]
+            if live:
+                self._run(live)
+
+    def _next_batch(self) -> list[_Item]:
+        """Wait for pictures; nothing means that the batcher is closed and empty."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or (self._closed and not self._in_flight))
+            if not self._waiting:
+                return []
+            if self._max_wait_s and not self._closed:
+                self._changed.wait_for(
+                    lambda: len(self._waiting) >= self._max_batch_size or self._closed,
+                    self._max_wait_s,
+                )
+            count = min(len(self._waiting), self._max_batch_size)
+            return [self._waiting.popleft() for _ in range(count)]
+
+    def _run(self, batch: Sequence[_Item]) -> None:
+        start = time.perf_counter()
+        try:
+            outputs = self._session.run(np.stack([item.image for item in batch]))
+            if len(outputs) != len(batch):
+                raise RuntimeError(f"{len(batch)} pictures gave {len(outputs)} outputs")
+            ran = time.perf_counter()
+            inspections = decide(outputs, self._session.card, [item.size for item in batch])
+        except Exception as exc:
+            self._run_alone(batch, exc)
+            return
+        end = time.perf_counter()
+        self._observe(len(batch), ran - start, end - ran)
+        for item, inspection in zip(batch, inspections, strict=True):
+            item.timings_ms |= {
+                "queue": (start - item.ready) * 1e3,
+                "compute": (ran - start) * 1e3,
+                "decision": (end - ran) * 1e3,
+                "total": (end - item.arrived) * 1e3,
+            }
+            self._metrics.queue.observe(start - item.ready)
+            self._metrics.verdicts.labels(inspection.verdict.value).inc()
+            with suppress(InvalidStateError):
+                item.future.set_result(Answer(inspection, len(batch), item.timings_ms))
+
+    def _run_alone(self, batch: Sequence[_Item], exc: Exception) -> None:
+        """One picture fails with a fixed text; more are tried one at a time."""
+        if len(batch) > 1:
+            for item in batch:
+                self._run([item])
+            return
+        log.error("the session failed on one picture", exc_info=exc)
+        _fail(batch[0], TwoninesError("the picture could not be inspected"))
+
+    def _observe(self, count: int, compute: float, decision: float) -> None:
+        metrics = self._metrics
+        metrics.batch_size.observe(count)
+        metrics.compute.observe(compute)
+        metrics.decision.observe(decision)
+        metrics.executions.inc()
+        metrics.inferences.inc(count)
+        # A slow average, so that Retry-After tells the truth under load.
+        self._seconds_per_picture += 0.1 * (compute / count - self._seconds_per_picture)
+
+
+def _fail(item: _Item, exc: BaseException) -> None:
+    with suppress(InvalidStateError, CancelledError):
+        item.future.set_exception(exc)

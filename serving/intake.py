@@ -1,0 +1,112 @@
+"""Read an upload within its limits."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from twonines.errors import ImageTypeError, InputError, SettingsError, TooLargeError
+from twonines.settings import ServeSettings
+
+FILE_FIELDS = ("file", "files")
+TEXT_FIELDS = ("part_id", "lot", "station")
+_MAX_TEXT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One uploaded file: its bytes, or the error that refused it."""
+
+    name: str
+    data: bytes = b""
+    error: InputError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What a request brought."""
+
+    pictures: list[Picture]
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+async def read_upload(request: Request, settings: ServeSettings) -> Upload:
+    """Read a multipart form or a raw picture.
+
+    Raises:
+        TooLargeError: the body, or the number of files, is above its limit.
+        ImageTypeError: the content type is neither multipart nor a picture.
+        SettingsError: the form is malformed or holds no file.
+    """
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return await _read_form(request, settings)
+    if kind.startswith("image/") or kind == "application/octet-stream":
+        limit = min(settings.max_bytes, settings.max_body_bytes)
+        data = b"".join([chunk async for chunk in _bounded(request, limit)])
+        return Upload([Picture("body", data)])
+    raise ImageTypeError(
+        "content-type: must be multipart/form-data, image/* or application/octet-stream, "
+        f"got {kind or 'none'!r}"
+    )
+
+
+async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    """The body's chunks, refused as soon as they are more than ``limit`` bytes."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise TooLargeError(f"body: at most {limit} bytes are taken, got {declared}")
+    total = 0
+    async for chunk in request.stream():
+        total += len(chunk)
+        if total > limit:
+            raise TooLargeError(f"body: at most {limit} bytes are taken, got more")
+        yield chunk
+
+
+async def _read_form(request: Request, settings: ServeSettings) -> Upload:
+    try:
+        parser = MultiPartParser(
+            Headers(scope=request.scope),
+            _bounded(request, settings.max_body_bytes),
+            max_files=settings.max_files,
+            max_fields=32,
+        )
+        form = await parser.parse()
+    except MultiPartException as exc:
+        if "Too many files" in exc.message:
+            raise TooLargeError(f"files: at most {settings.max_files} are taken at once") from exc
+        raise SettingsError(f"form: must be multipart/form-data ({exc.message})") from exc
+    except (KeyError, UnicodeError, ValueError, AssertionError) as exc:
+        raise SettingsError("form: must be well-formed multipart/form-data") from exc
+    pictures, fields = [], {}
+    try:
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                if name not in FILE_FIELDS:
+                    raise SettingsError(f"form: files come in 'file' or 'files', got {name!r}")
+                pictures.append(await _read_file(value, settings.max_bytes))
+            elif name in TEXT_FIELDS:
+                if len(value) > _MAX_TEXT:
+                    raise SettingsError(f"{name}: at most {_MAX_TEXT} characters, got {len(value)}")
+                fields[name] = value
+            else:
+                raise SettingsError(
+                    f"form: fields are {', '.join((*FILE_FIELDS, *TEXT_FIELDS))}, got {name!r}; "
+                    "a picture needs a file name"
+                )
+    finally:
+        await form.close()
+    if not pictures:
+        raise SettingsError("form: must hold at least one picture in 'file' or 'files', got none")
+    return Upload(pictures, fields)
+
+
+async def _read_file(value: UploadFile, limit: int) -> Picture:
+    name = value.filename or "file"
+    if value.size is not None and value.size > limit:
+        error = TooLargeError(f"file: at most {limit} bytes are taken, got {value.size}")
+        return Picture(name, error=error)
+    return Picture(name, await value.read())

@@ -1,0 +1,230 @@
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+
+from tests.datasets import archives
+from twonines.datasets.registry import CARDS, READERS, dataset_names, load_dataset
+from twonines.errors import DatasetError
+
+LAYOUTS: dict[str, Callable[[Path], Path]] = {
+    "elpv": archives.elpv,
+    "neu-det": archives.neu_det,
+    "x-sdd": archives.x_sdd,
+    "magnetic-tile": archives.magnetic_tile,
+    "casting": archives.casting,
+    "mvtec": archives.mvtec,
+    "folder": archives.folder,
+    "table": archives.table,
+}
+EXPECTED = {
+    "elpv": "labels.csv",
+    "neu-det": "IMAGES",
+    "x-sdd": "datas",
+    "magnetic-tile": "MT_Free",
+    "casting": "train/ok_front",
+    "mvtec": "train/good",
+    "folder": "folder of pictures per class",
+    "table": ".csv or .parquet",
+}
+
+
+def test_every_reader_has_a_layout_and_a_card() -> None:
+    assert dataset_names() == tuple(READERS) == tuple(CARDS) == tuple(LAYOUTS)
+    for card in CARDS.values():
+        assert card.licence and card.source and card.traps and card.title
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_read_the_layout(name: str, tmp_path: Path) -> None:
+    root = LAYOUTS[name](tmp_path / "set")
+    dataset = load_dataset(name, root)
+    assert dataset.card.name == name
+    assert dataset.root == root
+    assert all(record.path.is_file() for record in dataset.records)
+    assert [str(r.path) for r in dataset.records] == sorted(str(r.path) for r in dataset.records)
+
+
+@pytest.mark.parametrize("name", [name for name in LAYOUTS if name not in ("folder", "table")])
+def test_the_parent_will_do(name: str, tmp_path: Path) -> None:
+    root = LAYOUTS[name](tmp_path / "set")
+    (tmp_path / "other").mkdir()
+    assert load_dataset(name, tmp_path) == load_dataset(name, root)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_wrong_root_is_named_with_what_was_expected(name: str, tmp_path: Path) -> None:
+    root = tmp_path / "wrong"
+    root.mkdir()
+    (root / "notes.txt").write_text("x")
+    with pytest.raises(DatasetError) as caught:
+        load_dataset(name, root)
+    assert str(root) in str(caught.value)
+    assert EXPECTED[name] in str(caught.value)
+    assert "notes.txt" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_missing_root_is_named(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="absent"):
+        load_dataset(name, tmp_path / "absent")
+
+
+def test_unknown_name_lists_the_names() -> None:
+    with pytest.raises(DatasetError, match="elpv, neu-det.*'elvp'"):
+        load_dataset("elvp")
+
+
+def test_no_root_says_what_to_give(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("TWONINES_DATA", raising=False)
+    with pytest.raises(DatasetError, match="--root.*TWONINES_DATA"):
+        load_dataset("x-sdd")
+    archives.x_sdd(tmp_path / "X-SDD")
+    monkeypatch.setenv("TWONINES_DATA", str(tmp_path))
+    assert len(load_dataset("x-sdd").records) == 2
+
+
+def test_elpv_grades(tmp_path: Path) -> None:
+    records = load_dataset("elpv", archives.elpv(tmp_path)).records
+    assert [r.defect_class for r in records[:4]] == ["good", "good", "defective", "defective"]
+    assert [r.certainty for r in records[:4]] == [1.0, 2 / 3, 2 / 3, 1.0]
+    assert records[1].attributes == {"probability": "0.33", "type": "mono"}
+    assert records[4].attributes["type"] == "poly"
+
+
+@pytest.mark.parametrize(
+    "line", ["images/a.png 0.5 mono", "images/a.png 1.0", "a x mono", "a nan b"]
+)
+def test_elpv_bad_line_is_numbered(line: str, tmp_path: Path) -> None:
+    archives.elpv(tmp_path)
+    with (tmp_path / "labels.csv").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(DatasetError, match="line 9"):
+        load_dataset("elpv", tmp_path)
+
+
+def test_neu_det_boxes_and_masks(tmp_path: Path) -> None:
+    dataset = load_dataset("neu-det", archives.neu_det(tmp_path))
+    assert dataset.classes == ("crazing", "rolled-in_scale", "scratches")
+    assert not dataset.has_good
+    box = dataset.records[0].boxes[0]
+    assert (box.x_min, box.y_min, box.x_max, box.y_max) == (0, 0, 10, 12)
+    assert [r.mask is not None for r in dataset.records] == [False, False, True]
+
+
+def test_neu_det_kaggle_copy(tmp_path: Path) -> None:
+    root = archives.neu_det_kaggle(tmp_path / "NEU-DET")
+    archives.mask(tmp_path / "MASKS-SD-saliency-900/crazing_0.png")
+    dataset = load_dataset("neu-det", tmp_path)
+    assert dataset.root == root
+    assert dataset.classes == ("crazing", "rolled-in_scale")
+    assert [r.official_split for r in dataset.records] == ["train", "train", "test", "test"]
+    assert all(len(r.boxes) == 1 for r in dataset.records)
+    assert [r.mask is not None for r in dataset.records] == [True, False, False, False]
+
+
+def test_bad_annotation_is_named(tmp_path: Path) -> None:
+    archives.neu_det(tmp_path)
+    (tmp_path / "ANNOTATIONS/crazing_1.xml").write_text("<annotation>")
+    with pytest.raises(DatasetError, match="crazing_1.xml must be Pascal VOC"):
+        load_dataset("neu-det", tmp_path)
+
+
+def test_magnetic_tile_groups(tmp_path: Path) -> None:
+    dataset = load_dataset("magnetic-tile", archives.magnetic_tile(tmp_path))
+    assert dataset.classes == ("good", "Blowhole", "Crack")
+    assert len(dataset.records) == 6
+    assert {r.path.name: r.group for r in dataset.records}["exp4_num_4.jpg"] == "1"
+    assert "WILL leak" not in dataset.card.traps
+
+
+def test_magnetic_tile_without_groups_warns(tmp_path: Path) -> None:
+    dataset = load_dataset("magnetic-tile", archives.magnetic_tile(tmp_path, groups=False))
+    assert {r.group for r in dataset.records} == {None}
+    assert dataset.card.traps.startswith("There is no groups.csv: a split WILL leak")
+
+
+def test_magnetic_tile_with_a_short_groups_file_warns(tmp_path: Path) -> None:
+    root = archives.magnetic_tile(tmp_path)
+    archives.picture(root / "MT_Free/Imgs/exp9_num_9.jpg", 9)
+    assert load_dataset("magnetic-tile", root).card.traps.startswith("1 pictures are not in")
+
+
+def test_casting_in_kaggles_two_folders(tmp_path: Path) -> None:
+    archives.casting(tmp_path / "casting_data" / "casting_data")
+    dataset = load_dataset("casting", tmp_path)
+    assert dataset.classes == ("good", "defective")
+    assert [r.official_split for r in dataset.records].count("train") == 8
+
+
+def test_mvtec_masks_and_categories(tmp_path: Path) -> None:
+    dataset = load_dataset("mvtec", archives.mvtec(tmp_path / "bottle"))
+    masks = {r.defect_class: r.mask for r in dataset.records}
+    assert masks["good"] is None and masks["scratch"] is not None
+    archives.mvtec(tmp_path / "cable")
+    with pytest.raises(DatasetError, match="several: bottle, cable"):
+        load_dataset("mvtec", tmp_path)
+
+
+def test_folder_knows_good(tmp_path: Path) -> None:
+    dataset = load_dataset("folder", archives.folder(tmp_path))
+    assert dataset.counts == {"good": 3, "dent": 3}
+
+
+def test_table_csv_and_parquet_agree(tmp_path: Path) -> None:
+    root = archives.table(tmp_path)
+    first = load_dataset("table", root / "parts.csv")
+    lines = (root / "parts.csv").read_text().splitlines()
+    names = lines[0].split(",")
+    rows = [dict(zip(names, line.split(","), strict=True)) for line in lines[1:]]
+    parquet.write_table(pa.Table.from_pylist(rows), root / "parts.parquet")
+    assert load_dataset("table", root / "parts.parquet").records == first.records
+    assert first.records[1].mask == root / "m/1.png"
+    assert [r.group for r in first.records] == ["part0", "part0", "part1", "part1"]
+    with pytest.raises(DatasetError, match="2 tables"):
+        load_dataset("table", root)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("file,label\na.png,good\n", "row 1: must have path and label"),
+        ("path,label\na.png,\n", "row 1: must have path and label"),
+        ("path,label,split\na.png,good,val\n", "split must be train or test: 'val'"),
+        ("path,label\n", "must hold pictures"),
+    ],
+)
+def test_table_faults(text: str, match: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(DatasetError, match=match):
+        load_dataset("table", tmp_path / "t.csv")
+
+
+def test_table_that_is_no_parquet(tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").write_text("no")
+    with pytest.raises(DatasetError, match="must be a Parquet file"):
+        load_dataset("table", tmp_path / "t.parquet")
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("elpv_dataset") is None, reason="elpv-dataset is not installed"
+)
+def test_the_real_elpv(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TWONINES_DATA", raising=False)
+    dataset = load_dataset("elpv")
+    assert dataset.counts == {"good": 1803, "defective": 821}
+    assert len(dataset.records) == 2624
+    assert dataset.card.rotations_allowed
+
+
+@pytest.mark.parametrize(("name", "classes"), [("neu-det", 6), ("x-sdd", 7), ("magnetic-tile", 6)])
+def test_the_real_sets(name: str, classes: int) -> None:
+    if "TWONINES_DATA" not in os.environ:
+        pytest.skip("TWONINES_DATA is unset: the folder of the published sets")
+    dataset = load_dataset(name)
+    assert len(dataset.classes) == classes
+    assert dataset.has_good == (name == "magnetic-tile")

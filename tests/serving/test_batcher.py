@@ -1,0 +1,102 @@
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import tiny_card
+from tests.images import png
+from twonines.errors import ImageTypeError, NotReadyError, OverloadedError, TwoninesError
+from twonines.models.card import ModelCard
+from twonines.models.session import InspectionSession, Outputs
+from twonines.serving.batcher import Batcher
+from twonines.types import Image, Verdict
+
+
+class Fake:
+    """Waits until it is let go; fails on a batch that holds a picture of value 13."""
+
+    def __init__(self) -> None:
+        self.card: ModelCard = tiny_card()
+        self.gate = threading.Event()
+        self.batches: list[int] = []
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        return (32, 32)
+
+    def run(self, images: Image) -> Outputs:
+        self.gate.wait(10)
+        self.batches.append(len(images))
+        values = images[:, 0, 0, 0]
+        if (values == 13).any():
+            raise RuntimeError("poison")
+        score = (values / 255).astype(np.float32)
+        return Outputs(
+            score,
+            np.stack([1 - score, score], 1),
+            np.zeros((len(images), 4, 4), np.float32),
+            np.zeros(len(images), np.float32),
+        )
+
+
+def test_poisoned_picture_fails_alone() -> None:
+    fake = Fake()
+    batcher = Batcher(fake)
+    values = [0, 250, 13, 0, 250]
+    futures = [batcher.submit(png(v)) for v in values]
+    fake.gate.set()
+    for value, future in zip(values, futures, strict=True):
+        if value == 13:
+            with pytest.raises(TwoninesError, match="could not be inspected"):
+                future.result(10)
+        else:
+            expected = Verdict.NG if value else Verdict.OK
+            assert future.result(10).inspection.verdict is expected
+    batcher.close()
+
+
+def test_full_queue_refuses_and_says_when() -> None:
+    fake = Fake()
+    batcher = Batcher(fake, queue_size=3)
+    futures = [batcher.submit(png(0)) for _ in range(3)]
+    with pytest.raises(OverloadedError, match="at most 3") as caught:
+        batcher.submit(png(0))
+    assert caught.value.retry_after_s > 0
+    fake.gate.set()
+    assert all(f.result(10).inspection.verdict is Verdict.OK for f in futures)
+    batcher.close()
+    assert batcher.in_flight == 0
+
+
+def test_waiting_pictures_share_a_batch_and_cancelled_ones_are_left_out() -> None:
+    fake = Fake()
+    batcher = Batcher(fake, max_batch_size=4)
+    first = batcher.submit(png(0))
+    while not first.running():
+        threading.Event().wait(0.01)
+    others = [batcher.submit(png(0)) for _ in range(6)]
+    while len(batcher._waiting) < 6:
+        threading.Event().wait(0.01)
+    assert others[0].cancel()
+    fake.gate.set()
+    for future in others[1:]:
+        future.result(10)
+    batcher.close()
+    assert fake.batches == [1, 3, 2]
+
+
+def test_close_answers_what_was_taken_and_refuses_more(tiny_model: Path) -> None:
+    batcher = Batcher(InspectionSession.load(tiny_model, execution_provider="cpu"))
+    futures = [batcher.submit(png(0)) for _ in range(50)]
+    batcher.close()
+    assert all(f.result(0).inspection.verdict is Verdict.OK for f in futures)
+    with pytest.raises(NotReadyError):
+        batcher.submit(png(0))
+
+
+def test_undecodable_is_the_callers_error(tiny_model: Path) -> None:
+    batcher = Batcher(InspectionSession.load(tiny_model, execution_provider="cpu"))
+    with pytest.raises(ImageTypeError):
+        batcher.submit(b"nonsense").result(10)
+    batcher.close()

@@ -1,0 +1,41 @@
+import subprocess
+import sys
+
+import pytest
+
+from twonines import __version__
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "twonines", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_version_and_help() -> None:
+    assert run("--version").stdout.strip() == __version__
+    assert "train" in run("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--dataset", "nope", "--out", "x"], "nope"),
+        (["train", "--dataset", "elpv", "--out", "x", "--input-size", "8"], "input_size"),
+        (["serve", "--model", "missing.onnx"], "missing.onnx"),
+        (["score", "missing.onnx", "x", "--out", "t.csv"], "missing.onnx"),
+        (["datasets", "check", "folder", "--root", "missing"], "missing"),
+    ],
+)
+def test_bad_input_exits_with_two_and_names_it(arguments: list[str], message: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_list_needs_no_data() -> None:
+    done = run("datasets", "list")
+    assert done.returncode == 0, done.stderr
+    for name in ("elpv", "neu-det", "x-sdd", "magnetic-tile", "casting", "mvtec", "folder"):
+        assert name in done.stdout
