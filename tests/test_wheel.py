@@ -14,31 +14,36 @@ from twonines.benchmarks.throughput import free_port
 
 ROOT = Path(__file__).parent.parent
 LIMIT_MB = 600
+BARE = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clean")
     build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)]
-    subprocess.run(build, check=True, capture_output=True)
+    subprocess.run(build, check=True, capture_output=True, env=BARE)
     subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
     python = folder / "venv" / "bin" / "python"
     wheel = next(folder.glob("*.whl"))
     subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", str(wheel)], check=True, capture_output=True
+        [python, "-m", "pip", "install", "--quiet", str(wheel)],
+        check=True,
+        capture_output=True,
+        env=BARE,
     )
     return python
 
 
 def test_service_inspects_without_torch(clean: Path, tiny_model: Path, tmp_path: Path) -> None:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    torch = subprocess.run([clean, "-c", "import torch"], capture_output=True, cwd=tmp_path)
+    torch = subprocess.run(
+        [clean, "-c", "import torch"], capture_output=True, cwd=tmp_path, env=BARE
+    )
     assert torch.returncode != 0
     port = free_port()
     service = subprocess.Popen(
         [clean, "-m", "twonines", "serve", "--model", str(tiny_model), "--port", str(port)],
         cwd=tmp_path,
-        env=environment,
+        env=BARE,
         stderr=subprocess.PIPE,
         text=True,
     )

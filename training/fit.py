@@ -107,7 +107,7 @@ def _fit_places(
     offset = targets.mean(0)
     gram = z.T @ z + 0.1 * len(z) * np.eye(z.shape[1])
     solved: npt.NDArray[np.float64] = linalg.solve(gram, z.T @ (targets - offset), assume_a="pos")
-    weights: npt.NDArray[np.float64] = solved / scale[:, None]
+    weights = np.asarray(solved / scale[:, None], np.float64)
     bias: npt.NDArray[np.float64] = 8.0 * (offset - mean @ weights - 0.5)
     return 8.0 * weights, bias
 
@@ -116,8 +116,7 @@ def responses(weights: HeadWeights, features: FloatArray) -> npt.NDArray[np.floa
     """Uncalibrated kernel ridge responses (N, K)."""
     z = ((features - weights.mean) / weights.scale).astype(np.float32)
     kernel = np.exp(-weights.gamma * _squared_distances(z, weights.landmarks))
-    result: npt.NDArray[np.float64] = kernel @ weights.alphas + weights.offset
-    return result
+    return np.asarray(kernel @ weights.alphas + weights.offset, np.float64)
 
 
 def novelty(weights: HeadWeights, features: FloatArray) -> npt.NDArray[np.float64]:

@@ -228,3 +228,22 @@ def test_the_real_sets(name: str, classes: int) -> None:
     dataset = load_dataset(name)
     assert len(dataset.classes) == classes
     assert dataset.has_good == (name == "magnetic-tile")
+
+
+def test_groups_file_with_other_columns(tmp_path: Path) -> None:
+    root = archives.magnetic_tile(tmp_path)
+    (root / "groups.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DatasetError, match="must have image and tile_group"):
+        load_dataset("magnetic-tile", root)
+
+
+def test_an_archive_without_pictures(tmp_path: Path) -> None:
+    (tmp_path / "datas").mkdir()
+    with pytest.raises(DatasetError, match="x-sdd must hold pictures"):
+        load_dataset("x-sdd", tmp_path)
+
+
+def test_a_table_in_another_encoding(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("path,label\nü.png,good\n".encode("latin-1"))
+    with pytest.raises(DatasetError, match="must be a CSV in UTF-8"):
+        load_dataset("table", tmp_path / "t.csv")

@@ -165,7 +165,7 @@ def test_bad_folds(tmp_path: Path) -> None:
     dataset = made(tmp_path, groups=6)
     for changes in ({"n_folds": 1}, {"n_folds": 7}, {"n_folds": 3, "method": "official"}):
         with pytest.raises(SettingsError):
-            folds(dataset, **changes)  # type: ignore[arg-type]
+            folds(dataset, **changes)
     archive = load_dataset("casting", archives.casting(tmp_path / "casting_data"))
     with pytest.raises(SettingsError, match="official"):
         folds(archive, n_folds=2, method="official")
@@ -197,3 +197,9 @@ def test_the_real_magnetic_tile_split() -> None:
     split = make_split(load_dataset("magnetic-tile"))
     assert_apart(split)
     assert {r.defect_class for r in split.test} == {r.defect_class for r in split.train}
+
+
+def test_official_training_too_small_for_calibration(tmp_path: Path) -> None:
+    dataset = load_dataset("casting", archives.casting(tmp_path))
+    with pytest.raises(SettingsError, match="all 8 of official training"):
+        make_split(dataset, calibration_fraction=0.7)

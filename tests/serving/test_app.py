@@ -1,4 +1,5 @@
 import io
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -127,8 +128,10 @@ def corrupted(rng: np.random.Generator) -> bytes:
 
 def decodes(data: bytes) -> bool:
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a damaged tag warns; only the pixels count
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
     except Exception:
         return False
     return True
@@ -180,7 +183,7 @@ def test_clients_share_batches(tiny_model: Path) -> None:
         answers = list(pool.map(ask, values))
         metrics = client.get("/metrics").text
     assert answers == [(200, "NG" if v else "OK") for v in values]
-    runs = float(metrics.split("twonines_exec_total ")[1].split()[0])
+    runs = float(metrics.split("\ntwonines_exec_total ")[1].split()[0])
     assert runs < 200
 
 

@@ -34,7 +34,7 @@ def test_one_row_for_every_file(
     assert (summary.total, summary.errors) == (71, 1)
     assert summary.counts == {"ERROR": 1, "NG": 46, "OK": 24}
     if suffix == ".csv":
-        rows = list(csv.DictReader(out.open()))
+        rows = list(csv.DictReader(out.read_text().splitlines()))
     elif suffix == ".jsonl":
         rows = [json.loads(line) for line in out.read_text().splitlines()]
     else:
