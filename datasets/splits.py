@@ -39,7 +39,7 @@ def make_split(
     *,
     seed: int = 0,
     test_fraction: float = 0.25,
-    calibration_fraction: float = 0.15,
+    calibration_fraction: float = 0.10,
     method: SplitMethod = "auto",
 ) -> Split:
     """Split a set; the same arguments give the same split.
@@ -78,7 +78,7 @@ def folds(
     n_folds: int = 5,
     seed: int = 0,
     method: SplitMethod = "auto",
-    calibration_fraction: float = 0.15,
+    calibration_fraction: float = 0.10,
 ) -> Iterator[Split]:
     """Cross-validation: every picture is in one test set; ``auto`` is ``grouped`` here.
 

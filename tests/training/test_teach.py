@@ -1,0 +1,133 @@
+"""The whole recipe on a generated folder, with the real backbone and the real service."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from twonines.benchmarks.teaching import teach_and_measure
+from twonines.datasets.registry import load_dataset
+from twonines.errors import DatasetError, GateError, SettingsError
+from twonines.models.session import InspectionSession
+from twonines.training.teach import TeachOptions, TeachResult
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("parts")
+    rng = np.random.default_rng(0)
+    for name, count in (("good", 40), ("scratch", 40)):
+        (root / name).mkdir()
+        for index in range(count):
+            noise = rng.normal(128, 10, (64, 64)).clip(0, 255).astype(np.uint8)
+            image = Image.fromarray(noise).convert("RGB")
+            if name == "scratch":
+                x, y = (int(v) for v in rng.integers(0, 40, 2))
+                ImageDraw.Draw(image).line((x, y, x + 20, y + 20), (255, 255, 255), 3)
+            image.save(root / name / f"{index}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def taught(parts: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> TeachResult:
+    out = tmp_path_factory.mktemp("run")
+    options = TeachOptions(input_size=64)
+    return teach_and_measure(load_dataset("folder", parts), out, options, cache=cache)
+
+
+def test_run_folder_holds_what_it_must(taught: TeachResult) -> None:
+    folder = taught.model.parent
+    for name in ("model.onnx", "card.json", "metrics.json", "confusion.png", "mistakes.png"):
+        assert (folder / name).stat().st_size > 0
+    assert not (folder / "candidate.onnx").exists()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["metrics"]["accuracy"]["value"] >= 0.9
+    assert metrics["metrics"]["accuracy"]["low"] <= metrics["metrics"]["accuracy"]["value"]
+
+
+def test_parity_covers_every_test_picture(taught: TeachResult) -> None:
+    assert taught.parity.pictures == taught.card.training_data.n_test == 20
+    assert taught.card.parity["reference"] <= 1e-4
+    assert taught.card.parity["http"] <= 1e-4
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 32])
+def test_batches_of_a_taught_model_agree(taught: TeachResult, count: int) -> None:
+    session = InspectionSession.load(taught.model, execution_provider="cpu")
+    images = np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
+    together = session.run(images)
+    alone = np.concatenate([session.run(images[i : i + 1]).score for i in range(count)])
+    assert np.allclose(together.score, alone, atol=1e-4)
+    assert np.allclose(together.class_scores.sum(1), 1, atol=1e-5)
+    assert together.defect_map.min() >= 0 and together.defect_map.max() <= 1
+
+
+def test_same_seed_gives_the_same_weights(
+    taught: TeachResult, parts: Path, cache: Path, tmp_path: Path
+) -> None:
+    options = TeachOptions(input_size=64)
+    again = teach_and_measure(load_dataset("folder", parts), tmp_path, options, cache=cache)
+    assert again.card.version == taught.card.version
+    other = teach_and_measure(load_dataset("folder", parts), tmp_path, options, cache=cache, seed=1)
+    assert other.card.version != taught.card.version
+
+
+def test_features_come_from_the_cache(
+    taught: TeachResult, parts: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "twonines.training.features.FeatureExtractor._flush",
+        lambda self, pending, rows: 1 / 0 if pending else 0,
+    )
+    options = TeachOptions(input_size=64)
+    again = teach_and_measure(load_dataset("folder", parts), tmp_path, options, cache=cache)
+    assert again.card.version == taught.card.version
+
+
+@pytest.mark.parametrize("fault", ["score", "verdict"])
+def test_a_service_that_differs_leaves_no_model(
+    parts: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    def wrong(model: Path, pictures: list[Path]) -> tuple[object, list[str]]:
+        session = InspectionSession.load(model, execution_provider="cpu")
+        from twonines.models.image import load
+
+        images = np.stack([load(path, session.input_size) for path in pictures])
+        scores = session.run(images).score
+        verdicts = ["NG" if s >= 0.5 else "OK" for s in scores]
+        if fault == "score":
+            scores[3] += 2e-4
+        else:
+            verdicts[3] = "REVIEW"
+        return scores, verdicts
+
+    monkeypatch.setattr("twonines.benchmarks.teaching.http_scores", wrong)
+    with pytest.raises(GateError, match="HTTP"):
+        teach_and_measure(
+            load_dataset("folder", parts), tmp_path, TeachOptions(input_size=64), cache=cache
+        )
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_one_class_is_refused(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "good").mkdir()
+    for index in range(8):
+        Image.new("L", (8, 8), index).save(tmp_path / "good" / f"{index}.png")
+    with pytest.raises(DatasetError, match="at least two, got good"):
+        teach_and_measure(load_dataset("folder", tmp_path), tmp_path / "run", cache=cache)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"input_size": 8}, "input_size"), ({"threshold": 1.0}, "threshold"), ({"views": 9}, "views")],
+)
+def test_options_are_checked(options: dict[str, int], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        TeachOptions(**options)  # type: ignore[arg-type]
