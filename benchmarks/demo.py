@@ -3,12 +3,11 @@
 import time
 from pathlib import Path
 
-from twonines.datasets.registry import load_dataset
-from twonines.serving.score import score_paths
-
 from twonines.benchmarks.bench import run_bench
 from twonines.benchmarks.teaching import teach_and_measure
+from twonines.datasets.registry import load_dataset
 from twonines.errors import GateError
+from twonines.serving.score import score_paths
 from twonines.training.teach import Report
 
 

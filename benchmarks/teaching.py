@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from twonines.datasets.splits import Split, make_split
 
 from twonines.benchmarks.evaluate import (
     Judged,
@@ -19,6 +18,7 @@ from twonines.benchmarks.evaluate import (
 from twonines.benchmarks.pictures import write_confusion, write_mistakes
 from twonines.benchmarks.throughput import INSPECT_PATH, served
 from twonines.datasets.record import Dataset, Record
+from twonines.datasets.splits import Split, make_split
 from twonines.errors import GateError
 from twonines.models.card import Metric, ModelCard
 from twonines.models.decision import decide

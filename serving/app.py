@@ -3,10 +3,8 @@
 import asyncio
 import importlib.resources
 import logging
-import math
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
@@ -14,18 +12,19 @@ from typing import Any
 import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.requests import ClientDisconnect
 
 from twonines import __version__
-from twonines.errors import DeadlineError, NotReadyError, OverloadedError, TwoninesError
+from twonines.errors import DeadlineError, NotReadyError, TooLargeError, TwoninesError
 from twonines.models.session import InspectionSession
 from twonines.serving.batcher import Answer, Batcher
 from twonines.serving.intake import Picture, Upload, read_upload
 from twonines.serving.metrics import Metrics
+from twonines.serving.middleware import INSPECT_PATH, RequestId, add_errors
 from twonines.settings import ServeSettings
 from twonines.types import Verdict
 
 log = logging.getLogger(__name__)
-_FAULT = "an internal fault; the log has the details under this request id"
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -119,21 +118,21 @@ class Service:
 
         Raises:
             OverloadedError: there is no room for all of them; none is inspected.
+            TooLargeError: there will never be room for all of them.
             DeadlineError: not all were answered in time.
         """
         batcher = self.batcher
         if batcher is None:
             raise NotReadyError("the service is not ready")
-        futures: list[asyncio.Future[Answer]] = []
-        found: list[TwoninesError | asyncio.Future[Answer]] = []
+        data = [picture.data for picture in pictures if picture.error is None]
+        if len(data) > self.settings.queue_size:
+            raise TooLargeError(
+                f"files: at most {self.settings.queue_size} fit in the queue, got {len(data)}"
+            )
+        futures = [asyncio.wrap_future(future) for future in batcher.submit_all(data)]
+        taken = iter(futures)
+        found = [picture.error or next(taken) for picture in pictures]
         try:
-            for picture in pictures:
-                if picture.error:
-                    found.append(picture.error)
-                    continue
-                future = asyncio.wrap_future(batcher.submit(picture.data))
-                futures.append(future)
-                found.append(future)
             if futures:
                 _, late = await asyncio.wait(futures, timeout=self.settings.request_timeout_s)
                 if late:
@@ -168,25 +167,47 @@ def create_app(settings: ServeSettings) -> FastAPI:
 
     app = FastAPI(title="twonines", version=__version__, lifespan=lifespan)
     app.state.service = service
-    app.middleware("http")(_RequestId(service))
+    app.add_middleware(RequestId)
+    add_errors(app, service.metrics)
     _add_pages(app, service)
 
-    @app.post("/v1/inspect", responses=_RESPONSES, openapi_extra=_BODY, tags=["inspect"])
+    @app.post(INSPECT_PATH, responses=_RESPONSES, openapi_extra=_BODY, tags=["inspect"])
     async def inspect(request: Request) -> JSONResponse:
         """Inspect one picture or many; a verdict for each, in order."""
         start = time.perf_counter()
-        if service.batcher is None:
-            raise NotReadyError("the service is not ready")
-        upload = await read_upload(request, settings)
-        outcomes = await service.inspect(upload.pictures)
-        body, status = _answer(upload, outcomes, service)
-        seconds = time.perf_counter() - start
-        service.metrics.request.observe(seconds)
-        body["timings_ms"] = {**_slowest(outcomes), "request": seconds * 1e3}
-        body["request_id"] = request.state.request_id
-        return JSONResponse(body, status)
+        with service.metrics.requests.track_inprogress(), service.metrics.request.time():
+            if service.batcher is None:
+                raise NotReadyError("the service is not ready")
+            upload = await read_upload(request, settings)
+            outcomes = await _while_connected(request, service, upload)
+            body, status = _answer(upload, outcomes, service)
+            seconds = time.perf_counter() - start
+            body["timings_ms"] = {**_slowest(outcomes), "request": seconds * 1e3}
+            body["request_id"] = request.state.request_id
+            return JSONResponse(body, status)
 
     return app
+
+
+async def _while_connected(
+    request: Request, service: Service, upload: Upload
+) -> list[Answer | TwoninesError]:
+    """Inspect; where the client goes away before, drop what has not begun."""
+    work = asyncio.create_task(service.inspect(upload.pictures))
+    gone = asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise ClientDisconnect
+        return work.result()
+    finally:
+        work.cancel()
+        gone.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _add_pages(app: FastAPI, service: Service) -> None:
@@ -225,46 +246,11 @@ def _add_pages(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
 
-class _RequestId:
-    """Gives every request an id, and every error of ours its status and plain message."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    async def __call__(
-        self, request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        given = request.headers.get("x-request-id", "")
-        fine = 0 < len(given) <= 128 and given.isascii() and given.isprintable()
-        request.state.request_id = given if fine else uuid.uuid4().hex
-        try:
-            response = await call_next(request)
-        except TwoninesError as exc:
-            response = self._error(exc, request.state.request_id)
-        except Exception:
-            log.exception("request %s failed", request.state.request_id)
-            body = {"error": _FAULT, "request_id": request.state.request_id}
-            response = JSONResponse(body, 500)
-        response.headers["X-Request-Id"] = request.state.request_id
-        return response
-
-    def _error(self, exc: TwoninesError, request_id: str) -> JSONResponse:
-        self._service.metrics.rejected.labels(type(exc).__name__).inc()
-        headers = {}
-        if isinstance(exc, OverloadedError):
-            headers["Retry-After"] = str(math.ceil(exc.retry_after_s))
-        elif isinstance(exc, NotReadyError):
-            headers["Retry-After"] = "1"
-        return JSONResponse(
-            {"error": str(exc), "request_id": request_id}, exc.status, headers=headers
-        )
-
-
 def _answer(
     upload: Upload, outcomes: Sequence[Answer | TwoninesError], service: Service
 ) -> tuple[dict[str, Any], int]:
     """The body, and 200 as soon as one picture was inspected, else the first error's status."""
-    results = []
+    results: list[dict[str, Any]] = []
     for picture, outcome in zip(upload.pictures, outcomes, strict=True):
         if isinstance(outcome, TwoninesError):
             service.metrics.rejected.labels(type(outcome).__name__).inc()
@@ -273,9 +259,9 @@ def _answer(
         else:
             results.append(_entry(picture.name, outcome))
     body: dict[str, Any] = {"results": results, "model": service.model(), **upload.fields}
-    errors = [outcome for outcome in outcomes if isinstance(outcome, TwoninesError)]
-    if len(errors) == len(outcomes):
-        return {"error": str(errors[0]), **body}, errors[0].status
+    if all(result["error"] for result in results):
+        first = results[0]["error"]
+        return {"error": first["message"], **body}, first["status"]
     return body, 200
 
 

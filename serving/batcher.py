@@ -81,11 +81,12 @@ class Batcher:
         self._queue_size, self._max_pixels = queue_size, max_pixels
         self._metrics = metrics or Metrics()
         self._in_flight = 0
-        self._seconds_per_picture = 0.01
+        self._compute_seconds = self._decode_seconds = 0.0
+        self._workers = decode_workers or available_threads()
         self._closed = False
         self._changed = threading.Condition()
         self._waiting: deque[_Item] = deque()
-        self._pool = ThreadPoolExecutor(decode_workers or available_threads(), "decode")
+        self._pool = ThreadPoolExecutor(self._workers, "decode")
         self._thread = threading.Thread(target=self._infer, name="session", daemon=True)
         self._thread.start()
 
@@ -101,20 +102,41 @@ class Batcher:
             OverloadedError: ``queue_size`` pictures are in flight.
             NotReadyError: the batcher is closed.
         """
-        item = _Item(data, Future(), time.perf_counter())
+        return self.submit_all([data])[0]
+
+    def submit_all(self, pictures: Sequence[bytes]) -> "list[Future[Answer]]":
+        """Take all encoded pictures or none; one future for each, in order.
+
+        Raises:
+            OverloadedError: with these, more than ``queue_size`` would be in flight.
+            NotReadyError: the batcher is closed.
+        """
+        now = time.perf_counter()
+        items = [_Item(data, Future(), now) for data in pictures]
+        # Held to the end: a close in between would leave pictures that nobody answers.
         with self._changed:
             if self._closed:
                 raise NotReadyError("the service is shutting down")
-            if self._in_flight >= self._queue_size:
-                wait = max(0.05, self._in_flight * self._seconds_per_picture)
+            excess = self._in_flight + len(items) - self._queue_size
+            if excess > 0:
                 raise OverloadedError(
-                    f"queue: holds at most {self._queue_size} pictures and is full", wait
+                    f"queue: holds at most {self._queue_size} pictures and has no room for "
+                    f"{len(items)} more, {self._in_flight} are in flight",
+                    self._seconds_until_free(excess),
                 )
-            self._in_flight += 1
+            self._in_flight += len(items)
             self._metrics.pending.set(self._in_flight)
-        item.future.add_done_callback(self._leave)
-        self._pool.submit(self._prepare, item)
-        return item.future
+            for item in items:
+                item.future.add_done_callback(self._leave)
+                self._pool.submit(self._prepare, item)
+        return [item.future for item in items]
+
+    def _seconds_until_free(self, count: int) -> float:
+        """Time in which ``count`` pictures leave: the slower stage sets the pace."""
+        pace = max(self._compute_seconds, self._decode_seconds / self._workers)
+        batches = -(-count // self._max_batch_size)
+        full = self._max_batch_size * self._compute_seconds
+        return max(0.05, count * pace, batches * full if self._compute_seconds else 0.0)
 
     def close(self) -> None:
         """Answer everything that was taken, then stop the threads."""
@@ -149,6 +171,7 @@ class Batcher:
         item.timings_ms = {"decode": (item.ready - start) * 1e3}
         self._metrics.decode.observe(item.ready - start)
         with self._changed:
+            self._decode_seconds = _average(self._decode_seconds, item.ready - start)
             self._waiting.append(item)
             self._changed.notify()
 
@@ -213,8 +236,12 @@ class Batcher:
         metrics.decision.observe(decision)
         metrics.executions.inc()
         metrics.inferences.inc(count)
-        # A slow average, so that Retry-After tells the truth under load.
-        self._seconds_per_picture += 0.1 * (compute / count - self._seconds_per_picture)
+        self._compute_seconds = _average(self._compute_seconds, compute / count)
+
+
+def _average(old: float, new: float) -> float:
+    """A slow average, so that Retry-After tells the truth under load; starts at the first."""
+    return old + 0.1 * (new - old) if old else new
 
 
 def _fail(item: _Item, exc: BaseException) -> None:

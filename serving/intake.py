@@ -1,9 +1,10 @@
 """Read an upload within its limits."""
 
+import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
-from starlette.datastructures import Headers, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -13,6 +14,7 @@ from twonines.settings import ServeSettings
 FILE_FIELDS = ("file", "files")
 TEXT_FIELDS = ("part_id", "lot", "station")
 _MAX_TEXT = 200
+_DIGITS = re.compile(r"[0-9]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,17 @@ class Upload:
 
     pictures: list[Picture]
     fields: dict[str, str] = field(default_factory=dict)
+
+
+class _Parser(MultiPartParser):
+    """Knows whether the form came to its end; the library drops an unfinished part silently."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        """The closing boundary was read."""
+        self.ended = True
+        super().on_end()
 
 
 async def read_upload(request: Request, settings: ServeSettings) -> Upload:
@@ -56,7 +69,7 @@ async def read_upload(request: Request, settings: ServeSettings) -> Upload:
 async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
     """The body's chunks, refused as soon as they are more than ``limit`` bytes."""
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
+    if _DIGITS.fullmatch(declared) and int(declared) > limit:
         raise TooLargeError(f"body: at most {limit} bytes are taken, got {declared}")
     total = 0
     async for chunk in request.stream():
@@ -68,7 +81,7 @@ async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
 
 async def _read_form(request: Request, settings: ServeSettings) -> Upload:
     try:
-        parser = MultiPartParser(
+        parser = _Parser(
             Headers(scope=request.scope),
             _bounded(request, settings.max_body_bytes),
             max_files=settings.max_files,
@@ -76,37 +89,49 @@ async def _read_form(request: Request, settings: ServeSettings) -> Upload:
         )
         form = await parser.parse()
     except MultiPartException as exc:
-        if "Too many files" in exc.message:
+        if "too many files" in exc.message.lower():
             raise TooLargeError(f"files: at most {settings.max_files} are taken at once") from exc
         raise SettingsError(f"form: must be multipart/form-data ({exc.message})") from exc
     except (KeyError, UnicodeError, ValueError, AssertionError) as exc:
         raise SettingsError("form: must be well-formed multipart/form-data") from exc
-    pictures, fields = [], {}
     try:
-        for name, value in form.multi_items():
-            if isinstance(value, UploadFile):
-                if name not in FILE_FIELDS:
-                    raise SettingsError(f"form: files come in 'file' or 'files', got {name!r}")
-                pictures.append(await _read_file(value, settings.max_bytes))
-            elif name in TEXT_FIELDS:
-                if len(value) > _MAX_TEXT:
-                    raise SettingsError(f"{name}: at most {_MAX_TEXT} characters, got {len(value)}")
-                fields[name] = value
-            else:
-                raise SettingsError(
-                    f"form: fields are {', '.join((*FILE_FIELDS, *TEXT_FIELDS))}, got {name!r}; "
-                    "a picture needs a file name"
-                )
+        if not parser.ended:
+            raise SettingsError("form: must end with its closing boundary, got a part of it")
+        return await _read_parts(form, settings)
     finally:
         await form.close()
+
+
+async def _read_parts(form: FormData, settings: ServeSettings) -> Upload:
+    pictures: list[Picture] = []
+    fields: dict[str, str] = {}
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            if name not in FILE_FIELDS:
+                raise SettingsError(f"form: files come in 'file' or 'files', got {name!r}")
+            pictures.append(await _read_file(value, settings.max_bytes))
+        elif name in TEXT_FIELDS:
+            if len(value) > _MAX_TEXT:
+                raise SettingsError(f"{name}: at most {_MAX_TEXT} characters, got {len(value)}")
+            fields[name] = _safe(value)
+        else:
+            raise SettingsError(
+                f"form: fields are {', '.join((*FILE_FIELDS, *TEXT_FIELDS))}, got {name!r}; "
+                "a picture needs a file name"
+            )
     if not pictures:
         raise SettingsError("form: must hold at least one picture in 'file' or 'files', got none")
     return Upload(pictures, fields)
 
 
 async def _read_file(value: UploadFile, limit: int) -> Picture:
-    name = value.filename or "file"
+    name = _safe(value.filename or "file")
     if value.size is not None and value.size > limit:
         error = TooLargeError(f"file: at most {limit} bytes are taken, got {value.size}")
         return Picture(name, error=error)
     return Picture(name, await value.read())
+
+
+def _safe(text: str) -> str:
+    """A client may name a charset that gives lone surrogates, which no answer can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -23,6 +23,9 @@ class Metrics:
         self.pending = Gauge(
             "twonines_pending_pictures", "Pictures taken, not answered", registry=self.registry
         )
+        self.requests = Gauge(
+            "twonines_pending_requests", "Requests not answered yet", registry=self.registry
+        )
         self.rejected = Counter(
             "twonines_rejected", "Requests and files refused", ["reason"], registry=self.registry
         )
