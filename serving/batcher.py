@@ -176,24 +176,27 @@ class Batcher:
             self._changed.notify()
 
     def _infer(self) -> None:
-        while batch := self._next_batch():
-            live = [item for item in batch if item.future.set_running_or_notify_cancel()]
-            if live:
-                self._run(live)
+        while (batch := self._next_batch()) is not None:
+            if batch:
+                self._run(batch)
 
-    def _next_batch(self) -> list[_Item]:
-        """Wait for pictures; nothing means that the batcher is closed and empty."""
+    def _next_batch(self) -> list[_Item] | None:
+        """Wait for pictures; None means that the batcher is closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or (self._closed and not self._in_flight))
             if not self._waiting:
-                return []
+                return None
             if self._max_wait_s and not self._closed:
                 self._changed.wait_for(
                     lambda: len(self._waiting) >= self._max_batch_size or self._closed,
                     self._max_wait_s,
                 )
-            count = min(len(self._waiting), self._max_batch_size)
-            return [self._waiting.popleft() for _ in range(count)]
+            batch: list[_Item] = []
+            while self._waiting and len(batch) < self._max_batch_size:
+                item = self._waiting.popleft()
+                if item.future.set_running_or_notify_cancel():
+                    batch.append(item)
+            return batch
 
     def _run(self, batch: Sequence[_Item]) -> None:
         start = time.perf_counter()

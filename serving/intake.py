@@ -44,6 +44,15 @@ class _Parser(MultiPartParser):
         self.ended = True
         super().on_end()
 
+    async def parse(self) -> FormData:
+        """Read the whole form, or raise ``MultiPartException``."""
+        form = await super().parse()
+        if not self.ended:
+            for file in self._files_to_close_on_error:
+                file.close()
+            raise MultiPartException("The closing boundary is missing.")
+        return form
+
 
 async def read_upload(request: Request, settings: ServeSettings) -> Upload:
     """Read a multipart form or a raw picture.
@@ -95,8 +104,6 @@ async def _read_form(request: Request, settings: ServeSettings) -> Upload:
     except (KeyError, UnicodeError, ValueError, AssertionError) as exc:
         raise SettingsError("form: must be well-formed multipart/form-data") from exc
     try:
-        if not parser.ended:
-            raise SettingsError("form: must end with its closing boundary, got a part of it")
         return await _read_parts(form, settings)
     finally:
         await form.close()

@@ -5,6 +5,7 @@ import glob
 import hashlib
 import io
 import json
+import logging
 import os
 import time
 from collections import Counter, deque
@@ -19,9 +20,10 @@ import numpy as np
 from twonines.errors import ImageError, InputError, SettingsError
 from twonines.models.decision import decide
 from twonines.models.image import decode, resize
-from twonines.models.session import InspectionSession, Provider, available_threads
+from twonines.models.session import PROVIDERS, InspectionSession, Provider, available_threads
 from twonines.types import Image, Inspection, Verdict
 
+log = logging.getLogger(__name__)
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 TABLES = (".parquet", ".csv", ".jsonl")
 _JOURNAL = ".journal.jsonl"
@@ -68,11 +70,26 @@ def score_paths(
         raise SettingsError(f"out: must end in {', '.join(TABLES)}, got {out.name!r}")
     if out.suffix == ".parquet":
         _parquet()
+    if batch_size < 1:
+        raise SettingsError(f"batch_size: must be at least 1, got {batch_size}")
+    if decode_workers is not None and decode_workers < 1:
+        raise SettingsError(f"decode_workers: must be at least 1, got {decode_workers}")
+    journal = out.with_name(out.name + _JOURNAL)
+    _make_parent(out)
+    before = _header(journal) if resume else {}
+    # The same provider and batches as before the kill, since either may change the last bits.
+    if execution_provider == "auto" and before.get("execution_provider") in PROVIDERS:
+        execution_provider = before["execution_provider"]
+    batch_size = before.get("batch_size", batch_size)
     session = InspectionSession.load(model, execution_provider=execution_provider, threads=threads)
     paths = find_pictures(inputs)
-    journal = out.with_name(out.name + _JOURNAL)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    header = {"model": session.digest, "files": _digest(paths), "count": len(paths)}
+    header = {
+        "model": session.digest,
+        "files": _digest(paths),
+        "count": len(paths),
+        "execution_provider": session.execution_provider,
+        "batch_size": batch_size,
+    }
     done = _open_journal(journal, header, resume)
     start = time.perf_counter()
     rows = _rows(session, paths[done:], batch_size, decode_workers or available_threads())
@@ -124,7 +141,32 @@ def _digest(paths: Sequence[Path]) -> str:
 def _lines(journal: Path) -> list[str]:
     """Whole lines; one that was torn by a kill is left out."""
     data = journal.read_bytes()
-    return data[: data.rfind(b"\n") + 1].decode("utf-8").splitlines()
+    # Not splitlines: names may hold other characters that it takes for line ends.
+    return data.decode("utf-8", "replace").split("\n")[:-1]
+
+
+def _header(journal: Path) -> dict[str, Any]:
+    """First line of an interrupted run's journal; empty where there is none."""
+    lines = _lines(journal) if journal.exists() else []
+    if not lines:
+        return {}
+    try:
+        found = json.loads(lines[0])
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or "batch_size" not in found:
+        raise InputError(
+            f"out: {journal} must be the journal of an interrupted run, got something else; "
+            "score with --fresh to start again"
+        )
+    return found
+
+
+def _make_parent(out: Path) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise SettingsError(f"out: {out.parent} must be a folder ({exc.strerror or exc})") from exc
 
 
 def _open_journal(journal: Path, header: dict[str, Any], resume: bool) -> int:
@@ -133,11 +175,16 @@ def _open_journal(journal: Path, header: dict[str, Any], resume: bool) -> int:
     if not lines:
         journal.write_text(json.dumps(header) + "\n", encoding="utf-8")
         return 0
-    if json.loads(lines[0]) != header:
+    before = _header(journal)
+    changed = sorted(key for key, value in header.items() if before.get(key) != value)
+    if changed:
         raise InputError(
-            f"out: {journal} is of an interrupted run with another model or other files; "
+            f"out: {journal} is of an interrupted run with other {', '.join(changed)}; "
             "score with --fresh to start again"
         )
+    whole = len(lines) - 1
+    if whole < header["count"]:  # whole batches only, so that every batch is what it was
+        lines = lines[: 1 + whole - whole % int(header["batch_size"])]
     partial = journal.with_name(journal.name + ".tmp")
     partial.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     os.replace(partial, journal)
@@ -192,8 +239,14 @@ def _inspect(
 ) -> list[Inspection]:
     if not good:
         return []
-    outputs = session.run(np.stack([image for image, _ in good]))
-    return decide(outputs, session.card, [size for _, size in good])
+    try:
+        outputs = session.run(np.stack([image for image, _ in good]))
+        return decide(outputs, session.card, [size for _, size in good])
+    except Exception as exc:  # one picture must not cost the others their rows
+        if len(good) > 1:
+            return [_inspect(session, [item])[0] for item in good]
+        log.error("the session failed on one picture", exc_info=exc)
+        return [Inspection(Verdict.ERROR, error="the picture could not be inspected")]
 
 
 def _row(path: Path, found: Inspection) -> dict[str, Any]:
@@ -223,7 +276,14 @@ def _write_table(rows: Sequence[dict[str, Any]], out: Path) -> None:
     partial = out.with_name(out.name + ".tmp")
     if out.suffix == ".parquet":
         pyarrow = _parquet()
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), partial)
+        kinds = {
+            "score": pyarrow.float64(),
+            "novelty": pyarrow.float64(),
+            "regions": pyarrow.int64(),
+        }
+        schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in rows[0]])
+        table = pyarrow.Table.from_pylist(list(rows), schema=schema)
+        pyarrow.parquet.write_table(table, partial)
     elif out.suffix == ".jsonl":
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         partial.write_text(text, encoding="utf-8")

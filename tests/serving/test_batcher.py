@@ -1,4 +1,5 @@
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from tests.images import png
 from twonines.errors import ImageTypeError, NotReadyError, OverloadedError, TwoninesError
 from twonines.models.card import ModelCard
 from twonines.models.session import InspectionSession, Outputs
-from twonines.serving.batcher import Batcher
+from twonines.serving.batcher import Answer, Batcher
 from twonines.types import Image, Verdict
 
 
@@ -83,7 +84,7 @@ def test_waiting_pictures_share_a_batch_and_cancelled_ones_are_left_out() -> Non
     for future in others[1:]:
         future.result(10)
     batcher.close()
-    assert fake.batches == [1, 3, 2]
+    assert fake.batches == [1, 4, 1]
 
 
 def test_close_answers_what_was_taken_and_refuses_more(tiny_model: Path) -> None:
@@ -99,4 +100,56 @@ def test_undecodable_is_the_callers_error(tiny_model: Path) -> None:
     batcher = Batcher(InspectionSession.load(tiny_model, execution_provider="cpu"))
     with pytest.raises(ImageTypeError):
         batcher.submit(b"nonsense").result(10)
+    batcher.close()
+
+
+def test_all_or_none_are_taken_and_the_wait_follows_the_measured_pace() -> None:
+    fake = Fake()
+    batcher = Batcher(fake, queue_size=3, max_batch_size=1)
+    with pytest.raises(OverloadedError):
+        batcher.submit_all([png(0)] * 4)
+    assert batcher.in_flight == 0
+    futures = batcher.submit_all([png(0)] * 3)
+    batcher._compute_seconds = 2.0
+    with pytest.raises(OverloadedError) as caught:
+        batcher.submit_all([png(0)] * 2)
+    assert caught.value.retry_after_s == pytest.approx(4.0)
+    fake.gate.set()
+    for future in futures:
+        future.result(10)
+    batcher.close()
+
+
+def test_close_against_submit_leaves_nothing_unanswered(tiny_model: Path) -> None:
+    session = InspectionSession.load(tiny_model, execution_provider="cpu")
+    for _ in range(20):
+        batcher = Batcher(session)
+        taken: list[Future[Answer]] = []
+
+        def feed(batcher: Batcher = batcher, taken: list[Future[Answer]] = taken) -> None:
+            try:
+                while True:
+                    taken.append(batcher.submit(png(0)))
+            except (NotReadyError, OverloadedError):
+                pass
+
+        feeder = threading.Thread(target=feed)
+        feeder.start()
+        batcher.close()
+        feeder.join()
+        assert all(future.done() for future in taken)
+        assert batcher.in_flight == 0
+
+
+def test_output_that_is_not_finite_is_an_error() -> None:
+    class Broken(Fake):
+        def run(self, images: Image) -> Outputs:
+            found = super().run(images)
+            found.score[:] = np.nan
+            return found
+
+    fake = Broken()
+    fake.gate.set()
+    batcher = Batcher(fake)
+    assert batcher.submit(png(0)).result(10).inspection.verdict is Verdict.ERROR
     batcher.close()

@@ -11,7 +11,9 @@ import pytest
 
 from tests.images import png
 from twonines.errors import InputError, SettingsError
+from twonines.models.session import InspectionSession, Outputs
 from twonines.serving.score import score_paths
+from twonines.types import Image
 
 
 @pytest.fixture
@@ -59,7 +61,8 @@ def test_resumes_after_any_line_even_a_torn_one(
     lines = journal.read_text().splitlines(keepends=True)
     journal.write_text("".join(lines[:kept]) + (lines[kept][:-9] if kept < len(lines) else ""))
     summary = score_paths(tiny_model, [str(folder)], out)
-    assert summary.scored == 71 - max(0, kept - 1)
+    rows = max(0, kept - 1)
+    assert summary.scored == 71 - rows // 32 * 32  # whole batches are kept
     assert out.read_bytes() == whole.read_bytes()
 
 
@@ -90,9 +93,12 @@ def test_killed_process_resumes_to_the_same_table(
 
 def test_journal_of_other_files_is_refused(tiny_model: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "table.csv"
-    (tmp_path / "table.csv.journal.jsonl").write_text('{"model": "other"}\n')
-    with pytest.raises(InputError, match="--fresh"):
-        score_paths(tiny_model, [str(folder)], out)
+    journal = tmp_path / "table.csv.journal.jsonl"
+    header = {"model": "other", "files": "", "count": 1, "batch_size": 32}
+    for text in ("not json\n", "[]\n", '{"a": 1}\n', json.dumps(header) + "\n"):
+        journal.write_text(text)
+        with pytest.raises(InputError, match="--fresh"):
+            score_paths(tiny_model, [str(folder)], out)
     assert score_paths(tiny_model, [str(folder)], out, resume=False).total == 71
 
 
@@ -101,3 +107,72 @@ def test_bad_arguments_are_named(tiny_model: Path, tmp_path: Path) -> None:
         score_paths(tiny_model, ["x"], tmp_path / "t.xlsx")
     with pytest.raises(InputError, match="nothing-here"):
         score_paths(tiny_model, ["nothing-here"], tmp_path / "t.csv")
+    (tmp_path / "a.png").write_bytes(png(0))
+    with pytest.raises(SettingsError, match="must be a folder"):
+        score_paths(tiny_model, [str(tmp_path)], tmp_path / "a.png" / "t.csv")
+    with pytest.raises(SettingsError, match="batch_size"):
+        score_paths(tiny_model, [str(tmp_path)], tmp_path / "t.csv", batch_size=0)
+
+
+def test_names_with_odd_line_ends_resume(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, out = tmp_path / "p", tmp_path / "t.jsonl"
+    place.mkdir()
+    for name in ("a\u2028b.png", "a\x85b.png", "a\nb.png", "c.png"):
+        (place / name).write_bytes(png(0))
+    with monkeypatch.context() as patch:
+        patch.setattr("twonines.serving.score._write_table", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            score_paths(tiny_model, [str(place)], out)
+    summary = score_paths(tiny_model, [str(place)], out)
+    assert (summary.scored, summary.counts) == (0, {"OK": 4})
+    assert len(out.read_text().rstrip("\n").split("\n")) == 4
+
+
+def test_resume_keeps_the_batches_of_the_first_run(
+    tiny_model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "t.csv"
+    with monkeypatch.context() as patch:
+        patch.setattr("twonines.serving.score._write_table", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            score_paths(tiny_model, [str(folder)], out, batch_size=10)
+    journal = tmp_path / "t.csv.journal.jsonl"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:26]))
+    sizes: list[int] = []
+    run = InspectionSession.run
+
+    def counted(self: InspectionSession, images: Image) -> Outputs:
+        sizes.append(len(images))
+        return run(self, images)
+
+    monkeypatch.setattr(InspectionSession, "run", counted)
+    summary = score_paths(tiny_model, [str(folder)], out, execution_provider="cpu", batch_size=32)
+    assert summary.scored == 51
+    assert sizes == [10] * 5
+
+
+def test_a_picture_that_fails_the_session_costs_only_its_own_row(
+    tiny_model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "000.png").write_bytes(png(13))
+    run = InspectionSession.run
+
+    def poisoned(self: InspectionSession, images: Image) -> Outputs:
+        if (images[:, 0, 0, 0] == 13).any():
+            raise RuntimeError("poison")
+        return run(self, images)
+
+    monkeypatch.setattr(InspectionSession, "run", poisoned)
+    out = tmp_path / "t.csv"
+    summary = score_paths(tiny_model, [str(folder)], out, execution_provider="cpu")
+    assert summary.counts == {"ERROR": 2, "NG": 46, "OK": 23}
+    assert "could not be inspected" in out.read_text().splitlines()[1]
+
+
+def test_parquet_columns_have_types_even_when_empty(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"nonsense")
+    score_paths(tiny_model, [str(tmp_path / "bad.png")], tmp_path / "t.parquet")
+    schema = parquet.read_schema(tmp_path / "t.parquet")
+    assert str(schema.field("score").type) == "double"
