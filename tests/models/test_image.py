@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tests.images import png
 from twonines.errors import ImageError, ImageTypeError, TooLargeError
@@ -28,11 +28,34 @@ def test_sixteen_bit_grey_keeps_its_range() -> None:
     assert decode(encoded(wide, "PNG"))[0, :, 0].tolist() == [0, 1, 255]
 
 
-def test_exif_orientation_is_applied() -> None:
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
+@pytest.mark.parametrize("orientation", range(1, 10))
+def test_exif_orientation_is_applied(orientation: int, image_format: str) -> None:
+    ramp = np.add.outer(np.arange(16) * 12, np.arange(8) * 4).astype(np.uint8)
     exif = Image.Exif()
-    exif[274] = 6  # turn a quarter clockwise to view
-    data = encoded(Image.new("RGB", (20, 10)), "JPEG", exif=exif)
-    assert decode(data).shape == (20, 10, 3)
+    exif[274] = orientation
+    data = encoded(Image.fromarray(ramp), image_format, exif=exif)
+    with Image.open(io.BytesIO(data)) as opened:
+        expected = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
+    got = decode(data)
+    assert got.shape == expected.shape
+    assert np.abs(got.astype(int) - expected).max() <= 2
+
+
+@pytest.mark.parametrize(("image_format", "limit"), [("JPEG", 40), ("PNG", 0)])
+def test_a_changed_byte_is_seldom_a_wrong_picture(image_format: str, limit: int) -> None:
+    rng = np.random.default_rng(0)
+    source = Image.fromarray(rng.integers(150, 256, (96, 96, 3), dtype=np.uint8))
+    data = encoded(source, image_format)
+    mean, wrong = decode(data).mean(), 0
+    for _ in range(400):
+        changed = bytearray(data)
+        changed[rng.integers(len(data))] = rng.integers(256)
+        try:
+            wrong += abs(decode(bytes(changed)).mean() - mean) > 5
+        except ImageError:
+            continue
+    assert wrong <= limit
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "LA", "1"])
