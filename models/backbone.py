@@ -12,8 +12,9 @@ from twonines.errors import ModelFileError, SettingsError
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 STAGES = (3, 4, 5, 6)
-"""Blocks whose outputs are pooled; 3 and 4 have stride 16, 5 and 6 stride 32."""
+"""Stages of which every block's output is pooled; 3 and 4 have stride 16, 5 and 6 stride 32."""
 _PLACES = (4, 6)
+POOLS = 4
 
 
 def default_weights() -> Path:
@@ -58,9 +59,9 @@ class Backbone(nn.Module):
 
     ``forward`` takes images (N, H, W, 3) uint8 RGB and gives
 
-    * ``features`` (N, D) float32: mean, maximum and standard deviation over all places of the
-      blocks in :data:`STAGES`;
-    * ``places`` (N, C, h, w) float32: the blocks 4 and 6 side by side at stride 16, for maps.
+    * ``features`` (N, D) float32: mean, maximum, standard deviation and minimum over the places
+      of every block's output in :data:`STAGES`;
+    * ``places`` (N, C, h, w) float32: the stages 4 and 6 side by side at stride 16, for maps.
     """
 
     def __init__(self, weights: Path | None = None) -> None:
@@ -84,8 +85,22 @@ class Backbone(nn.Module):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of each pooled block."""
-        return tuple(self.net.blocks[i][-1].bn3.num_features for i in STAGES)
+        """Channels of each pooled block, in the order of ``features``."""
+        return tuple(block.bn3.num_features for i in STAGES for block in self.net.blocks[i])
+
+    @property
+    def place_columns(self) -> tuple[int, ...]:
+        """Columns of ``features`` that hold the means of the channels of ``places``."""
+        columns: list[int] = []
+        start = 0
+        for stage in STAGES:
+            blocks = self.net.blocks[stage]
+            for index, block in enumerate(blocks):
+                width = block.bn3.num_features
+                if stage in _PLACES and index == len(blocks) - 1:
+                    columns.extend(range(start, start + width))
+                start += POOLS * width
+        return tuple(columns)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Give pooled ``features`` (N, D) and ``places`` (N, C, h, w)."""
@@ -94,21 +109,28 @@ class Backbone(nn.Module):
         x = self.net.bn1(self.net.conv_stem(x))
         pooled: list[Tensor] = []
         places: list[Tensor] = []
-        for index, block in enumerate(self.net.blocks):
-            x = block(x)
-            if index in STAGES:
-                pooled.extend(_pool(x))
+        for index, stage in enumerate(self.net.blocks):
+            for block in stage:
+                x = block(x)
+                if index in STAGES:
+                    pooled.extend(_pool(x))
             if index in _PLACES:
                 places.append(x)
         coarse = nn.functional.interpolate(places[1], size=places[0].shape[-2:], mode="bilinear")
         return torch.cat(pooled, 1), torch.cat([places[0], coarse], 1)
 
 
-def _pool(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, maximum and standard deviation over the places of (N, C, h, w), each (N, C)."""
+def _pool(x: Tensor) -> tuple[Tensor, ...]:
+    """Mean, maximum, standard deviation and minimum of (N, C, h, w), each (N, C).
+
+    The outermost ring of places is left out: zero padding dominates it and hides the extremes
+    that matter. The places inside it still see the picture's edge.
+    """
+    if min(x.shape[2:]) > 4:
+        x = x[:, :, 1:-1, 1:-1]
     mean = x.mean((2, 3))
     variance = ((x - mean[:, :, None, None]) ** 2).mean((2, 3))
-    return mean, x.amax((2, 3)), torch.sqrt(variance + 1e-8)
+    return mean, x.amax((2, 3)), torch.sqrt(variance + 1e-8), x.amin((2, 3))
 
 
 def weights_digest(module: nn.Module) -> str:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -12,28 +14,33 @@ from twonines.types import FloatArray
 class HeadWeights:
     """What teaching found, as arrays (D features, M landmarks, K classes, C channels of places).
 
-    ``mean``, ``scale`` (D,) standardise the features; ``landmarks`` (M, D) are standardised
-    training features; ``alphas`` (M, K) their kernel ridge weights, ``offset`` (K,);
+    ``mean``, ``gain`` (D,) standardise the features, ``weight`` (D,) gives every block of the
+    backbone the same share of the distance; ``landmarks`` (M, D) float16 are training features
+    made so; ``alphas`` (M, K) their kernel ridge weights, ``offset`` (K,);
     ``slope`` and ``bias`` (K,) turn responses into logits; ``place_weights`` (C, K) and
     ``place_bias`` (K,) give each place its response for the map.
     """
 
     mean: FloatArray
-    scale: FloatArray
-    landmarks: FloatArray
+    gain: FloatArray
+    weight: FloatArray
+    landmarks: npt.NDArray[np.float16]
     alphas: FloatArray
     offset: FloatArray
     slope: FloatArray
     bias: FloatArray
     place_weights: FloatArray
     place_bias: FloatArray
-    gamma: float
     has_good: bool
 
 
+CLIP = 5.0
+"""Standardised features are cut here, so that one wild channel cannot rule the distance."""
+
 _BUFFERS = (
     "mean",
-    "scale",
+    "gain",
+    "weight",
     "landmarks",
     "alphas",
     "offset",
@@ -53,7 +60,8 @@ class KernelHead(nn.Module):
     """
 
     mean: Tensor
-    scale: Tensor
+    gain: Tensor
+    weight: Tensor
     landmarks: Tensor
     alphas: Tensor
     offset: Tensor
@@ -65,7 +73,7 @@ class KernelHead(nn.Module):
     def __init__(self, weights: HeadWeights) -> None:
         """Copy the weights into buffers."""
         super().__init__()
-        self.gamma, self.has_good = weights.gamma, weights.has_good
+        self.has_good = weights.has_good
         for name in _BUFFERS:
             self.register_buffer(name, torch.from_numpy(getattr(weights, name).copy()))
 
@@ -76,13 +84,14 @@ class KernelHead(nn.Module):
             features: (N, D) float32 of the backbone.
             places: (N, C, h, w) float32 of the backbone.
         """
-        z = (features - self.mean) / self.scale
-        cross = z @ self.landmarks.T  # (N, M)
-        squared = (z * z).sum(1, keepdim=True) + (self.landmarks**2).sum(1)[None] - 2 * cross
+        z = ((features - self.mean) * self.gain).clamp(-CLIP, CLIP) * self.weight
+        landmarks = self.landmarks.to(torch.float32)
+        cross = z @ landmarks.T  # (N, M)
+        squared = (z * z).sum(1, keepdim=True) + (landmarks * landmarks).sum(1)[None] - 2 * cross
         squared = squared.clamp(min=0.0)
-        response = torch.exp(-self.gamma * squared) @ self.alphas + self.offset  # (N, K)
+        response = torch.exp(-squared) @ self.alphas + self.offset  # (N, K)
         class_scores = torch.softmax(response * self.slope + self.bias, 1)
-        novelty = torch.sqrt(squared.amin(1) / z.shape[1])
+        novelty = torch.sqrt(squared.amin(1))
         defect_map = self._map(places)
         if self.has_good:
             return 1.0 - class_scores[:, 0], class_scores, defect_map, novelty

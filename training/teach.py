@@ -17,7 +17,7 @@ from twonines.datasets.checks import content_digest
 from twonines.datasets.record import Dataset, Record
 from twonines.datasets.splits import Split
 from twonines.errors import DatasetError, SettingsError
-from twonines.models.backbone import DEFAULT_BACKBONE, STAGES, Backbone
+from twonines.models.backbone import DEFAULT_BACKBONE, Backbone
 from twonines.models.card import Calibration, Metric, ModelCard, Policy, TrainingData
 from twonines.models.decision import decide
 from twonines.models.head import HeadWeights, KernelHead
@@ -30,7 +30,7 @@ from twonines.training.export import (
     write_model,
 )
 from twonines.training.features import FeatureExtractor
-from twonines.training.fit import calibrate, fit_head, novelty, responses
+from twonines.training.fit import FeatureLayout, calibrate, fit_head, novelty, responses
 from twonines.training.parity import HttpScores, Parity, check_parity
 
 Report = Callable[[str, int, int], None]
@@ -99,9 +99,14 @@ def teach(
     ]
     held = extract(split.calibration, progress=lambda d, t: report("calibration", d, t))
     clock.lap("features")
-    labels = np.tile(_labels(split.train, classes), len(views))
+    taught = list(split.train) * len(views)
     weights = fit_head(
-        np.concatenate(features), labels, classes, place_columns(backbone.widths), seed=split.seed
+        np.concatenate(features),
+        _labels(taught, classes),
+        np.array([record.certainty for record in taught], np.float32),
+        classes,
+        FeatureLayout.of(backbone.widths, backbone.place_columns),
+        seed=split.seed,
     )
     slope, bias = calibrate(responses(weights, held), _labels(split.calibration, classes))
     weights = replace(weights, slope=slope, bias=bias)
@@ -136,17 +141,6 @@ def teach(
     (out / "card.json").write_text(json.dumps(card.public(), indent=2, ensure_ascii=False) + "\n")
     (out / "timings.json").write_text(json.dumps(clock.seconds, indent=2) + "\n")
     return TeachResult(out / "model.onnx", card, parity, clock.seconds)
-
-
-def place_columns(widths: Sequence[int]) -> npt.NDArray[np.int64]:
-    """Columns of the features that hold the mean-pooled blocks 4 and 6."""
-    starts = np.concatenate([[0], np.cumsum([3 * w for w in widths])])
-    chosen = [
-        np.arange(starts[i], starts[i] + widths[i])
-        for i, stage in enumerate(STAGES)
-        if stage in (4, 6)
-    ]
-    return np.concatenate(chosen).astype(np.int64)
 
 
 class _Clock:

@@ -16,21 +16,49 @@ def blobs(count: int = 60, seed: int = 0) -> tuple[FloatArray, npt.NDArray[np.in
     return features, labels
 
 
-def fitted() -> HeadWeights:
+LAYOUT = fit.FeatureLayout.of([1, 2], (0, 1))
+SURE = np.ones(60, np.float32)
+
+
+def fitted(certainty: FloatArray = SURE) -> HeadWeights:
     features, labels = blobs()
-    return fit.fit_head(features, labels, ("good", "bad"), np.arange(4), seed=0)
+    return fit.fit_head(features, labels, certainty, ("good", "bad"), LAYOUT, seed=0)
 
 
 def test_responses_equal_scikit_learns_kernel_ridge() -> None:
     features, labels = blobs()
     weights = fitted()
-    z = ((features - weights.mean) / weights.scale).astype(np.float64)
+
+    def z(values: FloatArray) -> FloatArray:
+        return fit.standardise(values, weights.mean, weights.gain, weights.weight)
+
     targets = np.eye(2)[labels] - weights.offset
-    ridge = KernelRidge(alpha=fit.RIDGE, kernel="rbf", gamma=1 / 12).fit(z, targets)
+    ridge = KernelRidge(alpha=fit.RIDGE, kernel="rbf", gamma=1.0).fit(z(features), targets)
     other, _ = blobs(seed=1)
-    z_other = ((other - weights.mean) / weights.scale).astype(np.float64)
-    expected = ridge.predict(z_other) + weights.offset
-    assert np.allclose(fit.responses(weights, other), expected, atol=1e-4)
+    expected = ridge.predict(z(other)) + weights.offset
+    assert np.allclose(fit.responses(weights, other), expected, atol=5e-3)
+
+
+def test_every_block_has_the_same_share_and_wild_values_are_cut() -> None:
+    assert np.allclose([(LAYOUT.weight[:4] ** 2).sum(), (LAYOUT.weight[4:] ** 2).sum()], 0.5)
+    weights = fitted()
+    wild = np.full((1, 12), 1e9, np.float32)
+    assert fit.novelty(weights, wild)[0] < 12
+
+
+def test_a_feature_that_never_varied_is_left_out() -> None:
+    features, labels = blobs()
+    features[:, 5] = 7.0
+    weights = fit.fit_head(features, labels, SURE, ("good", "bad"), LAYOUT, seed=0)
+    assert weights.gain[5] == 0
+    changed = features.copy()
+    changed[:, 5] = -1000.0
+    assert np.array_equal(fit.responses(weights, changed), fit.responses(weights, features))
+
+
+def test_unsure_labels_pull_less() -> None:
+    targets = fit.soft_targets(np.array([0, 1]), np.array([1.0, 0.5], np.float32), 3)
+    assert targets.tolist() == [[1.0, 0.0, 0.0], [0.125, 0.75, 0.125]]
 
 
 def test_landmarks_keep_every_class(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,8 +76,8 @@ def test_same_seed_same_weights() -> None:
 def test_novelty_is_zero_on_training_and_grows() -> None:
     features, _ = blobs()
     weights = fitted()
-    assert fit.novelty(weights, features).max() < 1e-3
-    assert fit.novelty(weights, features + 100).min() > 10
+    assert fit.novelty(weights, features).max() < 0.05
+    assert fit.novelty(weights, features + 100).min() > 3
 
 
 @pytest.mark.parametrize("classes", [2, 3])
