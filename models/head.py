@@ -17,7 +17,8 @@ class HeadWeights:
     ``mean``, ``gain`` (D,) standardise the features, ``weight`` (D,) gives every block of the
     backbone the same share of the distance; ``landmarks`` (M, D) float16 are training features
     made so; ``alphas`` (M, K) their kernel ridge weights, ``offset`` (K,);
-    ``slope`` and ``bias`` (K,) turn responses into logits; ``place_weights`` (C, K) and
+    ``reject`` (2,) is slope and bias of Platt's sigmoid on "not good"; ``temperature`` (1,)
+    multiplies responses before the softmax over kinds of defect; ``place_weights`` (C, K) and
     ``place_bias`` (K,) give each place its response for the map.
     """
 
@@ -27,8 +28,8 @@ class HeadWeights:
     landmarks: npt.NDArray[np.float16]
     alphas: FloatArray
     offset: FloatArray
-    slope: FloatArray
-    bias: FloatArray
+    reject: FloatArray
+    temperature: FloatArray
     place_weights: FloatArray
     place_bias: FloatArray
     has_good: bool
@@ -44,15 +45,15 @@ _BUFFERS = (
     "landmarks",
     "alphas",
     "offset",
-    "slope",
-    "bias",
+    "reject",
+    "temperature",
     "place_weights",
     "place_bias",
 )
 
 
 class KernelHead(nn.Module):
-    """Kernel ridge responses with an RBF kernel, calibrated to class probabilities.
+    """Kernel ridge responses with an RBF kernel, calibrated to probabilities.
 
     The same distances give ``novelty``: the root mean squared distance, in standard deviations,
     to the nearest landmark. ``defect_map`` is a class activation map (Zhou et al. 2016) of a
@@ -65,8 +66,8 @@ class KernelHead(nn.Module):
     landmarks: Tensor
     alphas: Tensor
     offset: Tensor
-    slope: Tensor
-    bias: Tensor
+    reject: Tensor
+    temperature: Tensor
     place_weights: Tensor
     place_bias: Tensor
 
@@ -90,13 +91,17 @@ class KernelHead(nn.Module):
         squared = (z * z).sum(1, keepdim=True) + (landmarks * landmarks).sum(1)[None] - 2 * cross
         squared = squared.clamp(min=0.0)
         response = torch.exp(-squared) @ self.alphas + self.offset  # (N, K)
-        class_scores = torch.softmax(response * self.slope + self.bias, 1)
         novelty = torch.sqrt(squared.amin(1))
         defect_map = self._map(places)
-        if self.has_good:
-            return 1.0 - class_scores[:, 0], class_scores, defect_map, novelty
-        # A typing model knows no good part, so it can never call a part good.
-        return torch.ones_like(novelty), class_scores, defect_map, novelty
+        if not self.has_good:
+            class_scores = torch.softmax(response * self.temperature, 1)
+            # A typing model knows no good part, so it can never call a part good.
+            return torch.ones_like(novelty), class_scores, defect_map, novelty
+        # Good or not is decided first: a softmax over all classes would split the evidence of a
+        # defect among its kinds, and good would win what no kind wins alone.
+        score = torch.sigmoid(self.reject[0] * (1.0 - 2.0 * response[:, 0]) + self.reject[1])
+        kinds = torch.softmax(response[:, 1:] * self.temperature, 1) * score[:, None]
+        return score, torch.cat([1.0 - score[:, None], kinds], 1), defect_map, novelty
 
     def _map(self, places: Tensor) -> Tensor:
         """Response of every place, (N, h, w) in [0, 1]."""

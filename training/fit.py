@@ -1,11 +1,12 @@
 """Fit the image head on features: closed form, seconds, deterministic."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg, optimize
+from scipy.special import expit, logsumexp, softmax
 
 from twonines.models.backbone import POOLS
 from twonines.models.head import CLIP, HeadWeights
@@ -95,8 +96,8 @@ def fit_head(
         landmarks=landmarks,
         alphas=alphas.astype(np.float32),
         offset=offset.astype(np.float32),
-        slope=np.ones(count, np.float32),
-        bias=np.zeros(count, np.float32),
+        reject=np.array([1, 0], np.float32),
+        temperature=np.ones(1, np.float32),
         place_weights=weights.astype(np.float32),
         place_bias=bias.astype(np.float32),
         has_good=classes[0] == GOOD,
@@ -172,29 +173,64 @@ def novelty(weights: HeadWeights, features: FloatArray) -> npt.NDArray[np.float6
 
 
 def calibrate(
-    raw: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]
-) -> tuple[FloatArray, FloatArray]:
-    """Slope and bias (K,) that turn responses into logits, by maximum likelihood.
+    weights: HeadWeights, features: FloatArray, labels: npt.NDArray[np.int64]
+) -> HeadWeights:
+    """Fit the probabilities on pictures that the head has not seen.
 
-    Two classes get Platt's sigmoid (Platt 1999) with his smoothed targets; more classes get one
-    temperature (Guo et al. 2017), since small calibration splits cannot carry a bias per class.
+    Good or not gets Platt's sigmoid with his smoothed targets (Platt 1999); the kinds of defect
+    get one temperature (Guo et al. 2017), since small splits cannot carry a bias per class.
+
+    Args:
+        weights: the fitted head.
+        features: (N, D) float32 of the calibration split.
+        labels: (N,) class indices.
     """
-    count = raw.shape[1]
-    smooth = 1.0 / (len(labels) + 2.0)
-    targets = np.full_like(raw, smooth / max(count - 1, 1))
-    targets[np.arange(len(labels)), labels] = 1.0 - smooth
+    raw = responses(weights, features)
+    if not weights.has_good:
+        return replace(weights, temperature=_temperature(raw, labels))
+    defective = labels > 0
+    return replace(
+        weights,
+        reject=_platt(1 - 2 * raw[:, 0], defective),
+        temperature=_temperature(raw[defective, 1:], labels[defective] - 1),
+    )
+
+
+def _platt(margin: npt.NDArray[np.float64], defective: npt.NDArray[np.bool_]) -> FloatArray:
+    """Slope and bias of the sigmoid, by maximum likelihood; the slope stays positive."""
+    count = int(defective.sum())
+    targets = np.where(defective, (count + 1) / (count + 2), 1 / (len(defective) - count + 2))
 
     def loss(parameters: npt.NDArray[np.float64]) -> float:
-        slope, shift = np.exp(parameters[0]), parameters[1] if count == 2 else 0.0
-        logits = raw * slope
-        logits[:, -1] += shift
-        logits -= logits.max(1, keepdims=True)
-        log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-        return float(-(targets * log_p).sum(1).mean())
+        logits = np.exp(parameters[0]) * margin + parameters[1]
+        return float((np.logaddexp(0, logits) - targets * logits).mean())
 
-    best = optimize.minimize(loss, np.array([np.log(6.0), 0.0]), method="Nelder-Mead").x
-    slope = np.full(count, np.exp(best[0]), np.float32)
-    bias = np.zeros(count, np.float32)
-    if count == 2:
-        bias[-1] = best[1]
-    return slope, bias
+    best = optimize.minimize(loss, np.array([np.log(3.0), 0.0]), method="Nelder-Mead").x
+    return np.array([np.exp(best[0]), best[1]], np.float32)
+
+
+def _temperature(raw: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> FloatArray:
+    """The multiplier of responses (N, K); 1 where there is nothing to fit."""
+    if raw.shape[1] < 2 or not len(raw):
+        return np.ones(1, np.float32)
+    smooth = 1.0 / (len(labels) + 2.0)
+    targets = np.full_like(raw, smooth / (raw.shape[1] - 1))
+    targets[np.arange(len(labels)), labels] = 1.0 - smooth
+
+    def loss(log_scale: float) -> float:
+        logits = raw * np.exp(log_scale)
+        return float((logsumexp(logits, axis=1) - (targets * logits).sum(1)).mean())
+
+    best = optimize.minimize_scalar(loss, bounds=(-2.0, 5.0), method="bounded").x
+    return np.array([np.exp(best)], np.float32)
+
+
+def probabilities(weights: HeadWeights, features: FloatArray) -> npt.NDArray[np.float64]:
+    """Calibrated class scores (N, K), as the model's graph gives them."""
+    raw = responses(weights, features)
+    if not weights.has_good:
+        kinds: npt.NDArray[np.float64] = softmax(raw * weights.temperature, axis=1)
+        return kinds
+    score = expit(weights.reject[0] * (1 - 2 * raw[:, 0]) + weights.reject[1])
+    share = softmax(raw[:, 1:] * weights.temperature, axis=1)
+    return np.concatenate([1 - score[:, None], share * score[:, None]], axis=1)

@@ -138,7 +138,10 @@ def train(
     recipe: Annotated[str, typer.Option(help="Only 'teach' so far.")] = "teach",
     seed: Seed = 0,
     split: Annotated[str, typer.Option(help="auto, official, grouped or random.")] = "auto",
-    input_size: Annotated[int, typer.Option(help="Side of the model's input in pixels.")] = 224,
+    input_size: Annotated[
+        int | None,
+        typer.Option(help="Side of the model's input in pixels; default from the pictures."),
+    ] = None,
     threshold: Annotated[float, typer.Option(help="NG from this score on.")] = 0.5,
     views: Annotated[int, typer.Option(help="Flips and turns taught with each picture.")] = 1,
     cache: Annotated[

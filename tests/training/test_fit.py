@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.special import softmax
 from sklearn.kernel_ridge import KernelRidge
 
 from twonines.models.head import HeadWeights
@@ -80,20 +83,47 @@ def test_novelty_is_zero_on_training_and_grows() -> None:
     assert fit.novelty(weights, features + 100).min() > 3
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-def test_calibration_recovers_probabilities(classes: int) -> None:
+def with_responses(
+    monkeypatch: pytest.MonkeyPatch, raw: npt.NDArray[np.float64], has_good: bool
+) -> HeadWeights:
+    monkeypatch.setattr(fit, "responses", lambda *_: raw)
+    return replace(fitted(), has_good=has_good)
+
+
+def test_platt_recovers_its_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    raw = rng.normal(size=(4000, classes)) * 0.3
-    logits = raw * 4.0
-    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    labels = np.array([rng.choice(classes, p=row) for row in p])
-    slope, bias = fit.calibrate(raw, labels)
-    assert slope[0] == pytest.approx(4.0, rel=0.15)
-    assert abs(bias[-1]) < 0.2
+    good = rng.uniform(0, 1, 8000)
+    p = 1 / (1 + np.exp(-(4.0 * (1 - 2 * good) - 0.5)))
+    labels = (rng.uniform(size=8000) < p).astype(np.int64)
+    weights = with_responses(monkeypatch, np.stack([good, 1 - good], 1), True)
+    found = fit.calibrate(weights, np.empty((0, 12), np.float32), labels).reject
+    assert found == pytest.approx([4.0, -0.5], abs=0.25)
+
+
+@pytest.mark.parametrize("has_good", [True, False])
+def test_temperature_recovers_its_value(monkeypatch: pytest.MonkeyPatch, has_good: bool) -> None:
+    rng = np.random.default_rng(0)
+    raw = rng.normal(size=(4000, 3)) * 0.3
+    p = softmax(raw * 4.0, axis=1)
+    labels = np.array([rng.choice(3, p=row) for row in p])
+    if has_good:
+        raw, labels = np.concatenate([np.full((4000, 1), 0.1), raw], 1), labels + 1
+    weights = with_responses(monkeypatch, raw, has_good)
+    found = fit.calibrate(weights, np.empty((0, 12), np.float32), labels)
+    assert found.temperature[0] == pytest.approx(4.0, rel=0.15)
+    scores = fit.probabilities(found, np.empty((0, 12), np.float32))
+    assert np.allclose(scores.sum(1), 1)
+
+
+def test_evidence_split_among_kinds_still_rejects(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = np.array([[0.4, 0.2, 0.2, 0.2]])
+    weights = with_responses(monkeypatch, raw, True)
+    assert fit.probabilities(weights, np.empty((1, 12), np.float32))[0, 0] < 0.5
 
 
 def test_calibration_survives_a_perfect_split() -> None:
-    raw = np.array([[1.0, 0.0], [0.0, 1.0]] * 5)
-    slope, bias = fit.calibrate(raw, np.array([0, 1] * 5))
-    assert np.isfinite(slope).all() and np.isfinite(bias).all()
-    assert slope[0] > 0
+    features, labels = blobs()
+    found = fit.calibrate(fitted(), features, labels)
+    assert np.isfinite(found.reject).all() and found.reject[0] > 0
+    only_good = fit.calibrate(fitted(), features[labels == 0], labels[labels == 0])
+    assert np.isfinite(only_good.reject).all()
