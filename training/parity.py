@@ -35,7 +35,7 @@ def check_parity(
     verdicts: Callable[[Outputs], list[str]],
     http_scores: HttpScores | None,
     *,
-    batch_size: int = 32,
+    batch_size: int = 8,
     progress: Callable[[int, int], None] | None = None,
 ) -> Parity:
     """Compare PyTorch, ONNX and HTTP on every picture.
