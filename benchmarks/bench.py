@@ -123,6 +123,7 @@ def _data(session: InspectionSession, dataset: Dataset, split: Split) -> dict[st
         "counts": dict(sorted(dataset.counts.items())),
         "split": {
             "kind": split.kind,
+            "basis": split.basis,
             "seed": split.seed,
             "train": len(split.train),
             "calibration": len(split.calibration),

@@ -56,7 +56,7 @@ def teach_and_measure(
         report=report,
     )
     judged = judge(result.parity.outputs, split.test, result.card)
-    _write_run(result, judged, split, out)
+    _write_run(result, judged, out)
     return result
 
 
@@ -89,16 +89,17 @@ def _metrics(outputs: Outputs, records: Sequence[Record], card: ModelCard) -> di
     }
 
 
-def _write_run(result: TeachResult, judged: Judged, split: Split, out: Path) -> None:
+def _write_run(result: TeachResult, judged: Judged, out: Path) -> None:
     table = confusion(judged, result.card.classes)
     metrics = {
         "metrics": {name: m.model_dump() for name, m in result.card.metrics.items()},
         "confusion": table,
         "parity": result.card.parity | {"pictures": result.parity.pictures},
         "split": {
-            "kind": split.kind,
-            "seed": split.seed,
-            "dropped_from_test": [record.path.name for record in split.dropped],
+            "kind": result.split.kind,
+            "basis": result.split.basis,
+            "seed": result.split.seed,
+            "dropped_from_test": [record.path.name for record in result.split.dropped],
         },
         "seconds": result.seconds,
     }

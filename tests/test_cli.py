@@ -4,6 +4,8 @@ import sys
 import pytest
 
 from twonines import __version__
+from twonines.errors import SettingsError
+from twonines.settings import ServeSettings
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -23,6 +25,8 @@ def test_version_and_help() -> None:
         (["train", "--dataset", "nope", "--out", "x"], "nope"),
         (["train", "--dataset", "elpv", "--out", "x", "--input-size", "8"], "input_size"),
         (["serve", "--model", "missing.onnx"], "missing.onnx"),
+        (["serve"], "TWONINES_MODEL"),
+        (["serve", "--model", "x", "--max-batch-size", "0"], "max_batch_size"),
         (["score", "missing.onnx", "x", "--out", "t.csv"], "missing.onnx"),
         (["datasets", "check", "folder", "--root", "missing"], "missing"),
     ],
@@ -39,3 +43,15 @@ def test_list_needs_no_data() -> None:
     assert done.returncode == 0, done.stderr
     for name in ("elpv", "neu-det", "x-sdd", "magnetic-tile", "casting", "mvtec", "folder"):
         assert name in done.stdout
+
+
+def test_environment_twins_are_read_and_flags_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWONINES_QUEUE_SIZE", "7")
+    assert ServeSettings.build(model="m").queue_size == 7
+    assert ServeSettings.build(model="m", queue_size=9).queue_size == 9
+    monkeypatch.setenv("TWONINES_QUEUE_SIZE", "none")
+    with pytest.raises(SettingsError, match="queue_size.*'none'"):
+        ServeSettings.build(model="m")
+    monkeypatch.delenv("TWONINES_QUEUE_SIZE")
+    with pytest.raises(SettingsError, match="speed"):
+        ServeSettings.build(model="m", speed=1)

@@ -68,6 +68,7 @@ class TeachResult:
 
     model: Path
     card: ModelCard
+    split: Split
     parity: Parity
     seconds: dict[str, float]
 
@@ -145,7 +146,7 @@ def teach(
     candidate.replace(out / "model.onnx")
     (out / "card.json").write_text(json.dumps(card.public(), indent=2, ensure_ascii=False) + "\n")
     (out / "timings.json").write_text(json.dumps(clock.seconds, indent=2) + "\n")
-    return TeachResult(out / "model.onnx", card, parity, clock.seconds)
+    return TeachResult(out / "model.onnx", card, split, parity, clock.seconds)
 
 
 def choose_input_size(dataset: Dataset) -> int:

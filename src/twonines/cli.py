@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from pydantic_core import PydanticUndefined
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -29,6 +30,19 @@ Root = Annotated[
 Seed = Annotated[int, typer.Option(help="Seeds splits and every random choice.")]
 ProviderName = Literal["auto", "cpu", "openvino"]
 Provider = Annotated[ProviderName, typer.Option(help="Where the model runs; auto measures.")]
+
+
+def _flag(text: str, name: str) -> Any:
+    """A flag of the service; its help shows the default and the environment twin."""
+    from twonines.settings import ServeSettings
+
+    default = ServeSettings.model_fields[name.lower()].get_default()
+    shown = False if default in (None, PydanticUndefined) else str(default)
+    return typer.Option(
+        "--" + name.lower().replace("_", "-"),
+        help=f"{text} (env TWONINES_{name})",
+        show_default=shown,
+    )
 
 
 def main() -> None:
@@ -170,6 +184,15 @@ def train(
             cache=cache,
             report=stages,
         )
+    parts = result.split
+    typer.echo(
+        f"split: {parts.kind} ({parts.basis}), {len(parts.train)} taught, "
+        f"{len(parts.calibration)} for calibration, {len(parts.test)} for test"
+    )
+    if parts.dropped:
+        typer.echo(
+            f"dropped from the test: {len(parts.dropped)} pictures that also stand in training"
+        )
     for name, metric in result.card.metrics.items():
         typer.echo(
             f"{name:20s} {metric.value:.4f}  [{metric.low:.4f}, {metric.high:.4f}]  n={metric.n}"
@@ -180,29 +203,36 @@ def train(
 
 @app.command()
 def serve(
-    model: Annotated[Path, typer.Option(help="The model file.")],
-    host: Annotated[str, typer.Option(envvar="TWONINES_HOST")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(envvar="TWONINES_PORT")] = 8000,
-    execution_provider: Provider = "auto",
-    threads: Annotated[int | None, typer.Option(help="Threads of the session.")] = None,
-    max_batch_size: Annotated[int, typer.Option(envvar="TWONINES_MAX_BATCH_SIZE")] = 32,
-    queue_size: Annotated[int, typer.Option(envvar="TWONINES_QUEUE_SIZE")] = 256,
+    model: Annotated[Path | None, _flag("The model file. Required.", "MODEL")] = None,
+    host: Annotated[str | None, _flag("Address to listen on.", "HOST")] = None,
+    port: Annotated[int | None, _flag("Port to listen on.", "PORT")] = None,
+    execution_provider: Annotated[
+        ProviderName | None, _flag("Where the model runs; auto measures.", "EXECUTION_PROVIDER")
+    ] = None,
+    threads: Annotated[int | None, _flag("Threads of the session.", "THREADS")] = None,
+    decode_workers: Annotated[int | None, _flag("Threads that decode.", "DECODE_WORKERS")] = None,
+    max_batch_size: Annotated[int | None, _flag("Pictures in a batch.", "MAX_BATCH_SIZE")] = None,
+    max_wait_ms: Annotated[
+        float | None, _flag("Wait of a batch that is not full.", "MAX_WAIT_MS")
+    ] = None,
+    queue_size: Annotated[
+        int | None, _flag("Pictures in flight; more get 429.", "QUEUE_SIZE")
+    ] = None,
+    max_bytes: Annotated[int | None, _flag("Bytes of one picture.", "MAX_BYTES")] = None,
+    max_body_bytes: Annotated[int | None, _flag("Bytes of one request.", "MAX_BODY_BYTES")] = None,
+    max_pixels: Annotated[int | None, _flag("Pixels of one picture.", "MAX_PIXELS")] = None,
+    max_files: Annotated[int | None, _flag("Pictures in one request.", "MAX_FILES")] = None,
+    request_timeout_s: Annotated[
+        float | None, _flag("Seconds until 504.", "REQUEST_TIMEOUT_S")
+    ] = None,
 ) -> None:
     """Serve a model over HTTP: POST /v1/inspect, or open / in a browser."""
     from twonines.serving.server import run_server
     from twonines.settings import ServeSettings
 
-    run_server(
-        ServeSettings(
-            model=model,
-            host=host,
-            port=port,
-            execution_provider=execution_provider,
-            threads=threads,
-            max_batch_size=max_batch_size,
-            queue_size=queue_size,
-        )
-    )
+    # A flag wins over its environment twin, which wins over the default.
+    given = {name: value for name, value in locals().items() if name in ServeSettings.model_fields}
+    run_server(ServeSettings.build(**{k: v for k, v in given.items() if v is not None}))
 
 
 @app.command()

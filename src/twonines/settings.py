@@ -1,10 +1,12 @@
 """Settings of the service; every one has an environment twin, ``TWONINES_`` and its name."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from twonines.errors import SettingsError
 
 
 class ServeSettings(BaseSettings):
@@ -28,3 +30,21 @@ class ServeSettings(BaseSettings):
     max_pixels: int = Field(default=100_000_000, ge=1)
     max_files: int = Field(default=64, ge=1)
     request_timeout_s: float = Field(default=30.0, gt=0)
+
+    @classmethod
+    def build(cls, **given: Any) -> Self:
+        """Settings from flags and environment.
+
+        Raises:
+            SettingsError: a value is outside its range; the message names key and value.
+        """
+        try:
+            return cls(**given)
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            key = ".".join(str(part) for part in first["loc"]) or "settings"
+            if first["type"] == "missing":
+                raise SettingsError(
+                    f"{key}: must be given as --{key} or TWONINES_{key.upper()}"
+                ) from exc
+            raise SettingsError(f"{key}: {first['msg']}, got {first['input']!r}") from exc
