@@ -63,7 +63,8 @@ def synthetic(*, decides: bool = True, throughput: bool = True) -> dict[str, Any
             "name": "folder", "title": "Parts & more", "licence": "CC0", "source": "made",
             "traps": "none", "digest": "e" * 64, "counts": {"good": 10, EVIL: 10},
             "split": {
-                "kind": "random", "basis": "nothing", "seed": 0, "train": 1, "calibration": 1, "test": 20,
+                "kind": "random", "basis": "nothing", "seed": 0,
+                "train": 1, "calibration": 1, "test": 20,
                 "dropped": 0, "leaks": True,
             },
         },
