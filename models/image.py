@@ -146,3 +146,10 @@ def load(path: Path, size: tuple[int, int]) -> Image:
     except OSError as exc:
         raise ImageError(f"image: {path} cannot be read ({exc.strerror or exc})") from exc
     return resize(decode(data), size)
+
+
+def encode_png(image: Image) -> bytes:
+    """Encode (H, W, 3) uint8 RGB as PNG."""
+    out = io.BytesIO()
+    PILImage.fromarray(image).save(out, "PNG")
+    return out.getvalue()

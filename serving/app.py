@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,14 +14,23 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.requests import ClientDisconnect
 
 from twonines import __version__
-from twonines.errors import DeadlineError, NotReadyError, TooLargeError, TwoninesError
+from twonines.errors import (
+    DeadlineError,
+    NotReadyError,
+    TooLargeError,
+    TwoninesError,
+    UnknownError,
+)
+from twonines.models.image import decode, encode_png
+from twonines.models.overlay import explain
 from twonines.models.session import InspectionSession
+from twonines.serving.answers import build_answer, slowest
 from twonines.serving.batcher import Answer, Batcher
 from twonines.serving.intake import Picture, Upload, read_upload
 from twonines.serving.metrics import Metrics
 from twonines.serving.middleware import INSPECT_PATH, RequestId, add_errors
+from twonines.serving.recent import Recent
 from twonines.settings import ServeSettings
-from twonines.types import Verdict
 
 log = logging.getLogger(__name__)
 _BODY: dict[str, Any] = {
@@ -69,6 +77,7 @@ class Service:
         self.settings, self.metrics = settings, Metrics()
         self.session: InspectionSession | None = None
         self.batcher: Batcher | None = None
+        self.recent = Recent(settings.max_recent_bytes)
 
     def start(self) -> None:
         """Load and warm the model."""
@@ -113,6 +122,19 @@ class Service:
             "execution_provider": self.session.execution_provider,
         }
 
+    async def overlay(self, key: str) -> bytes:
+        """The PNG that shows a recent inspection.
+
+        Raises:
+            UnknownError: the id is unknown, or its picture had to make room for newer ones.
+        """
+        session, data = self.session, self.recent.get(key)
+        if session is None:
+            raise NotReadyError("the model is not loaded yet")
+        if data is None:
+            raise UnknownError("id: must be of a recent inspection; this one is not kept")
+        return await asyncio.to_thread(_overlay_png, session, data, self.settings.max_pixels)
+
     async def inspect(self, pictures: Sequence[Picture]) -> list[Answer | TwoninesError]:
         """An answer or an error for every picture, in order.
 
@@ -155,6 +177,11 @@ class Service:
         return TwoninesError("the picture could not be inspected")
 
 
+def _overlay_png(session: InspectionSession, data: bytes, max_pixels: int) -> bytes:
+    _, drawn = explain(session, decode(data, max_pixels=max_pixels))
+    return encode_png(drawn)
+
+
 def create_app(settings: ServeSettings) -> FastAPI:
     """Build the service; the model is loaded when the app starts."""
     service = Service(settings)
@@ -180,9 +207,10 @@ def create_app(settings: ServeSettings) -> FastAPI:
                 raise NotReadyError("the service is not ready")
             upload = await read_upload(request, settings)
             outcomes = await _while_connected(request, service, upload)
-            body, status = _answer(upload, outcomes, service)
+            body, status = build_answer(upload, outcomes, service.metrics, service.recent)
+            body["model"] = service.model()
             seconds = time.perf_counter() - start
-            body["timings_ms"] = {**_slowest(outcomes), "request": seconds * 1e3}
+            body["timings_ms"] = {**slowest(outcomes), "request": seconds * 1e3}
             body["request_id"] = request.state.request_id
             return JSONResponse(body, status)
 
@@ -217,6 +245,19 @@ def _add_pages(app: FastAPI, service: Service) -> None:
     async def index() -> HTMLResponse:
         return HTMLResponse(page)
 
+    @app.get(
+        "/v1/inspections/{inspection_id}/overlay",
+        tags=["inspect"],
+        response_class=Response,
+        responses={
+            200: {"content": {"image/png": {}}, "description": "picture, map and regions"},
+            404: {"description": "not a recent inspection"},
+        },
+    )
+    async def overlay(inspection_id: str) -> Response:
+        """Show a recent inspection as PNG."""
+        return Response(await service.overlay(inspection_id), media_type="image/png")
+
     @app.get("/v1/models", tags=["models"])
     async def models() -> dict[str, Any]:
         """The model that answers, with its whole card."""
@@ -244,60 +285,3 @@ def _add_pages(app: FastAPI, service: Service) -> None:
     async def metrics() -> Response:
         """Prometheus metrics."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
-
-
-def _answer(
-    upload: Upload, outcomes: Sequence[Answer | TwoninesError], service: Service
-) -> tuple[dict[str, Any], int]:
-    """The body, and 200 as soon as one picture was inspected, else the first error's status."""
-    results: list[dict[str, Any]] = []
-    for picture, outcome in zip(upload.pictures, outcomes, strict=True):
-        if isinstance(outcome, TwoninesError):
-            service.metrics.rejected.labels(type(outcome).__name__).inc()
-            service.metrics.verdicts.labels(Verdict.ERROR.value).inc()
-            results.append(_error_entry(picture.name, outcome))
-        else:
-            results.append(_entry(picture.name, outcome))
-    body: dict[str, Any] = {"results": results, "model": service.model(), **upload.fields}
-    if all(result["error"] for result in results):
-        first = results[0]["error"]
-        return {"error": first["message"], **body}, first["status"]
-    return body, 200
-
-
-def _entry(name: str, answer: Answer) -> dict[str, Any]:
-    found = answer.inspection
-    return {
-        "file": name,
-        "verdict": found.verdict.value,
-        "score": found.score,
-        "class": found.defect_class,
-        "class_scores": found.class_scores,
-        "novelty": found.novelty,
-        "regions": [asdict(region) for region in found.regions],
-        "reasons": list(found.reasons),
-        "error": {"status": 500, "message": found.error} if found.error else None,
-    }
-
-
-def _error_entry(name: str, exc: TwoninesError) -> dict[str, Any]:
-    return {
-        "file": name,
-        "verdict": Verdict.ERROR.value,
-        "score": None,
-        "class": None,
-        "class_scores": {},
-        "novelty": None,
-        "regions": [],
-        "reasons": [],
-        "error": {"status": exc.status, "message": str(exc)},
-    }
-
-
-def _slowest(outcomes: Sequence[Answer | TwoninesError]) -> dict[str, float]:
-    """Stage times of the picture that took longest, with its batch."""
-    answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
-    if not answers:
-        return {}
-    last = max(answers, key=lambda answer: answer.timings_ms["total"])
-    return {**last.timings_ms, "batch_size": float(last.batch_size)}

@@ -263,6 +263,30 @@ def score(
 
 
 @app.command()
+def show(
+    model: Annotated[Path, typer.Argument(help="The model file.")],
+    image: Annotated[Path, typer.Argument(help="One picture.")],
+    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("overlay.png"),
+    execution_provider: Provider = "cpu",
+) -> None:
+    """Inspect one picture and draw the verdict: where the model looks, and the regions."""
+    from twonines.errors import ImageError
+    from twonines.models.image import decode, encode_png
+    from twonines.models.overlay import explain
+    from twonines.models.session import InspectionSession
+
+    session = InspectionSession.load(model, execution_provider=execution_provider)
+    try:
+        data = image.read_bytes()
+    except OSError as exc:
+        raise ImageError(f"image: {image} cannot be read ({exc.strerror})") from exc
+    inspection, drawn = explain(session, decode(data))
+    out.write_bytes(encode_png(drawn))
+    typer.echo(f"{inspection.verdict} score {inspection.score} class {inspection.defect_class}")
+    typer.echo(f"overlay: {out}")
+
+
+@app.command()
 def bench(
     model: Annotated[Path, typer.Option(help="The model file.")],
     dataset: DatasetName,

@@ -7,6 +7,7 @@
     │   ├── SettingsError        400           an option, argument or setting
     │   ├── DatasetError         422           a folder that is not the named data set
     │   ├── ModelFileError       422           a model file without a valid card or contract
+    │   ├── UnknownError         404           an id that is not known
     │   └── ImageError           422           a picture that cannot be decoded
     │       ├── ImageTypeError   415           not a picture
     │       └── TooLargeError    413           too many bytes, pixels or files
@@ -43,6 +44,12 @@ class DatasetError(InputError):
 
 class ModelFileError(InputError):
     """A file is not a twonines model: no valid card, or the wrong inputs or outputs."""
+
+
+class UnknownError(InputError):
+    """An id that is not known, or not any more."""
+
+    status = 404
 
 
 class ImageError(InputError):
