@@ -140,7 +140,7 @@ def _features(dataset: Dataset, size: int, cache: Path) -> _Features:
     rows = extract(dataset.records)
     return _Features(
         {record.path: row for record, row in zip(dataset.records, rows, strict=True)},
-        FeatureLayout.of(backbone.widths, backbone.place_columns),
+        FeatureLayout.of(backbone.widths),
     )
 
 

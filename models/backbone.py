@@ -88,20 +88,6 @@ class Backbone(nn.Module):
         """Channels of each pooled block, in the order of ``features``."""
         return tuple(block.bn3.num_features for i in STAGES for block in self.net.blocks[i])
 
-    @property
-    def place_columns(self) -> tuple[int, ...]:
-        """Columns of ``features`` that hold the means of the channels of ``places``."""
-        columns: list[int] = []
-        start = 0
-        for stage in STAGES:
-            blocks = self.net.blocks[stage]
-            for index, block in enumerate(blocks):
-                width = block.bn3.num_features
-                if stage in _PLACES and index == len(blocks) - 1:
-                    columns.extend(range(start, start + width))
-                start += POOLS * width
-        return tuple(columns)
-
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Give pooled ``features`` (N, D) and ``places`` (N, C, h, w)."""
         # TensorFlow's Lite models were trained on (x - 127) / 128.

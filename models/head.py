@@ -18,8 +18,8 @@ class HeadWeights:
     backbone the same share of the distance; ``landmarks`` (M, D) float16 are training features
     made so; ``alphas`` (M, K) their kernel ridge weights, ``offset`` (K,);
     ``reject`` (2,) is slope and bias of Platt's sigmoid on "not good"; ``temperature`` (1,)
-    multiplies responses before the softmax over kinds of defect; ``place_weights`` (C, K) and
-    ``place_bias`` (K,) give each place its response for the map.
+    multiplies responses before the softmax over kinds of defect; ``place_weights`` (C, H) and
+    ``place_bias`` (H,) give each place its logits for the map.
     """
 
     mean: FloatArray
@@ -56,8 +56,7 @@ class KernelHead(nn.Module):
     """Kernel ridge responses with an RBF kernel, calibrated to probabilities.
 
     The same distances give ``novelty``: the root mean squared distance, in standard deviations,
-    to the nearest landmark. ``defect_map`` is a class activation map (Zhou et al. 2016) of a
-    linear head on mean-pooled places.
+    to the nearest landmark. ``defect_map`` is what linear heads say of every place.
     """
 
     mean: Tensor
@@ -104,9 +103,7 @@ class KernelHead(nn.Module):
         return score, torch.cat([1.0 - score[:, None], kinds], 1), defect_map, novelty
 
     def _map(self, places: Tensor) -> Tensor:
-        """Response of every place, (N, h, w) in [0, 1]."""
-        response = torch.einsum("nchw,ck->nkhw", places, self.place_weights)
-        response = response + self.place_bias[None, :, None, None]
-        if not self.has_good:
-            return torch.sigmoid(response.amax(1))
-        return torch.sigmoid(response[:, 1:].amax(1) - response[:, 0])
+        """The loudest head at every place, (N, h, w) in [0, 1]."""
+        logits = torch.einsum("nchw,ck->nkhw", places, self.place_weights)
+        logits = logits + self.place_bias[None, :, None, None]
+        return torch.sigmoid(logits.amax(1))

@@ -12,7 +12,7 @@ import onnxruntime as ort
 
 from twonines.datasets.record import Record
 from twonines.errors import ImageError
-from twonines.models.image import decode, resize
+from twonines.models.image import decode, load, resize
 from twonines.models.session import available_threads, make_runtime
 from twonines.types import FloatArray, Image
 
@@ -83,6 +83,16 @@ class FeatureExtractor:
         if progress:
             progress(len(records), len(records))
         return np.stack([row for row in rows if row is not None])
+
+    def places(self, records: Sequence[Record]) -> FloatArray:
+        """Places (N, C, h, w) float32 of the records; large, so they are not kept on disk."""
+        parts = []
+        with ThreadPoolExecutor(available_threads()) as pool:
+            for start in range(0, len(records), self.batch_size):
+                chunk = records[start : start + self.batch_size]
+                images = np.stack(list(pool.map(lambda r: load(r.path, self.size), chunk)))
+                parts.append(self.runtime.run(["places"], {"images": images})[0])
+        return np.concatenate(parts)
 
     def _inputs(
         self, records: Sequence[Record], view: int

@@ -24,17 +24,16 @@ class FeatureLayout:
     """How the columns of the features belong to the backbone.
 
     ``weight`` (D,) float32 gives every block the same share of a squared distance, whatever its
-    width; ``place_columns`` are the means of the map's channels.
+    width.
     """
 
     weight: FloatArray
-    place_columns: tuple[int, ...]
 
     @classmethod
-    def of(cls, widths: Sequence[int], place_columns: tuple[int, ...]) -> "FeatureLayout":
+    def of(cls, widths: Sequence[int]) -> "FeatureLayout":
         """From the channels of every pooled block."""
         shares = [np.full(POOLS * w, 1 / np.sqrt(POOLS * w * len(widths))) for w in widths]
-        return cls(np.concatenate(shares).astype(np.float32), place_columns)
+        return cls(np.concatenate(shares).astype(np.float32))
 
 
 def standardise(
@@ -71,11 +70,12 @@ def fit_head(
         labels: (N,) index into ``classes``.
         certainty: (N,) in [0, 1]; an unsure label pulls less: its target is (1 + certainty) / 2.
         classes: K names, ``good`` first where there is one.
-        layout: how the columns of ``features`` belong to blocks and places.
+        layout: how the columns of ``features`` belong to blocks.
         seed: chooses the landmarks where there are more than ``MAX_LANDMARKS`` pictures.
 
     Returns:
-        Weights with an identity calibration; see :func:`calibrate`.
+        Weights with an identity calibration and an empty map; see :func:`calibrate` and
+        :func:`twonines.training.places.learn_map`.
     """
     mean, deviation = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
     gain = np.where(deviation > _DEAD, 1 / np.maximum(deviation, _DEAD), 0.0)
@@ -88,7 +88,6 @@ def fit_head(
     landmarks = z[chosen].astype(np.float16)  # half the file; the fit sees the rounding
     kernel = np.exp(-_squared_distances(z, landmarks))
     alphas = _solve(kernel, chosen, targets - offset)
-    weights, bias = _fit_places(features[:, list(layout.place_columns)], targets)
     return HeadWeights(
         mean=mean,
         gain=gain,
@@ -98,8 +97,8 @@ def fit_head(
         offset=offset.astype(np.float32),
         reject=np.array([1, 0], np.float32),
         temperature=np.ones(1, np.float32),
-        place_weights=weights.astype(np.float32),
-        place_bias=bias.astype(np.float32),
+        place_weights=np.zeros((1, 1), np.float32),
+        place_bias=np.zeros(1, np.float32),
         has_good=classes[0] == GOOD,
     )
 
@@ -139,23 +138,6 @@ def _squared_distances(
     squared = (a64**2).sum(1)[:, None] + (b64**2).sum(1)[None] - 2 * a64 @ b64.T
     result: npt.NDArray[np.float64] = np.maximum(squared, 0.0)
     return result
-
-
-def _fit_places(
-    pooled: FloatArray, targets: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Ridge regression on mean-pooled places; linear, so it holds at every place too.
-
-    A response of 1 becomes a logit of +4 and one of 0 a logit of -4.
-    """
-    mean, scale = pooled.mean(0, dtype=np.float64), pooled.std(0, dtype=np.float64) + 1e-3
-    z = (pooled - mean) / scale
-    offset = targets.mean(0)
-    gram = z.T @ z + 0.1 * len(z) * np.eye(z.shape[1])
-    solved: npt.NDArray[np.float64] = linalg.solve(gram, z.T @ (targets - offset), assume_a="pos")
-    weights = np.asarray(solved / scale[:, None], np.float64)
-    bias: npt.NDArray[np.float64] = 8.0 * (offset - mean @ weights - 0.5)
-    return 8.0 * weights, bias
 
 
 def responses(weights: HeadWeights, features: FloatArray) -> npt.NDArray[np.float64]:

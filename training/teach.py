@@ -4,7 +4,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -33,6 +33,7 @@ from twonines.training.export import (
 from twonines.training.features import FeatureExtractor
 from twonines.training.fit import FeatureLayout, calibrate, fit_head, novelty
 from twonines.training.parity import HttpScores, Parity, check_parity
+from twonines.training.places import learn_map
 
 Report = Callable[[str, int, int], None]
 """(stage, done, total), for a progress display."""
@@ -112,10 +113,14 @@ def teach(
         _labels(taught, classes),
         np.array([record.certainty for record in taught], np.float32),
         classes,
-        FeatureLayout.of(backbone.widths, backbone.place_columns),
+        FeatureLayout.of(backbone.widths),
         seed=split.seed,
     )
     weights = calibrate(weights, held, _labels(split.calibration, classes))
+    place_weights, place_bias = learn_map(
+        extract.places, split.train, classes, split.seed, weights.has_good
+    )
+    weights = replace(weights, place_weights=place_weights, place_bias=place_bias)
     limit = float(novelty(weights, held).max() * NOVELTY_MARGIN)
     clock.lap("heads")
     head = KernelHead(weights)

@@ -19,7 +19,7 @@ def blobs(count: int = 60, seed: int = 0) -> tuple[FloatArray, npt.NDArray[np.in
     return features, labels
 
 
-LAYOUT = fit.FeatureLayout.of([1, 2], (0, 1))
+LAYOUT = fit.FeatureLayout.of([1, 2])
 SURE = np.ones(60, np.float32)
 
 
