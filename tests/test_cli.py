@@ -25,6 +25,8 @@ def test_version_and_help() -> None:
         (["serve", "--model", "missing.onnx"], "missing.onnx"),
         (["score", "missing.onnx", "x", "--out", "t.csv"], "missing.onnx"),
         (["datasets", "check", "folder", "--root", "missing"], "missing"),
+        (["datasets", "show", "nope"], "nope"),
+        (["datasets", "fetch", "gc10-det", "--root", "d"], "by hand"),
     ],
 )
 def test_bad_input_exits_with_two_and_names_it(arguments: list[str], message: str) -> None:
@@ -37,5 +39,12 @@ def test_bad_input_exits_with_two_and_names_it(arguments: list[str], message: st
 def test_list_needs_no_data() -> None:
     done = run("datasets", "list")
     assert done.returncode == 0, done.stderr
-    for name in ("elpv", "neu-det", "x-sdd", "magnetic-tile", "casting", "mvtec", "folder"):
+    for name in ("elpv", "neu-det", "kolektor-sdd2", "visa", "severstal", "coco", "yolo"):
         assert name in done.stdout
+
+
+def test_show_tells_licence_tasks_traps_and_results() -> None:
+    done = run("datasets", "show", "kolektor-sdd")
+    assert done.returncode == 0, done.stderr
+    for word in ("CC BY-NC-SA", "segment", "kos26", "twonines datasets fetch", "Tabernik"):
+        assert word in done.stdout
