@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from twonines.datasets.labelme import read_record
-from twonines.datasets.layout import Side, find_root, finish, pictures, read_json
+from twonines.datasets.layout import Side, find_by, finish, pictures, read_json
 from twonines.datasets.record import Archive, Dataset, DatasetCard, Record
 from twonines.errors import DatasetError
 from twonines.types import GOOD
@@ -30,7 +30,7 @@ _PLACE = re.compile(r"\d+_\d+_(\d+_\d+)_crop_\d+$")
 
 def read(root: Path) -> Dataset:
     """Read ``data/*.jpg`` with ``label/*.json`` and sides from ``image_data.json``."""
-    root = find_root(root, "BSData", "data")
+    root = find_by(root, "BSData", "'data' and 'label'", _fits)
     sides = _sides(root / "image_data.json")
     records = []
     for path in pictures(root / "data"):
@@ -40,6 +40,10 @@ def read(root: Path) -> Dataset:
         group = place[1] if place else re.sub(r"_crop_\d+$", "", path.stem)
         records.append(replace(record, group=group, official_split=sides.get(path.name)))
     return finish(CARD, root, records)
+
+
+def _fits(folder: Path) -> bool:
+    return (folder / "data").is_dir() and (folder / "label").is_dir()
 
 
 def _sides(path: Path) -> dict[str, Side]:

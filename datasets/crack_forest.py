@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from twonines.datasets.layout import existing, find_root, finish, leave_out, pictures
+from twonines.datasets.layout import existing, find_by, finish, leave_out, pictures
 from twonines.datasets.mask_sources import MaskMat, MaskSource
 from twonines.datasets.record import Archive, Dataset, DatasetCard, Record
 
@@ -29,12 +29,17 @@ CARD = DatasetCard(
 
 def read(root: Path) -> Dataset:
     """Read ``image/001.jpg`` with ``groundTruth/001.mat``, else ``Masks/001_label.PNG``."""
-    root = find_root(root, "CrackForest", "image")
+    root = find_by(root, "CrackForest", "'image' and 'groundTruth' or 'Masks'", _fits)
     every = pictures(root / "image")
     found = [(path, _mask(root, path.stem)) for path in every]
     records = [Record(path, "crack", mask=mask) for path, mask in found if mask]
     left = leave_out(CARD, len(every) - len(records), "pictures without ground truth")
     return finish(left, root, records)
+
+
+def _fits(folder: Path) -> bool:
+    truth = (folder / "groundTruth").is_dir() or (folder / "Masks").is_dir()
+    return truth and (folder / "image").is_dir()
 
 
 def _mask(root: Path, stem: str) -> MaskSource | None:

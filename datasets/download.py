@@ -33,6 +33,8 @@ def download(url: str, part: Path, progress: Callable[[int, int], None]) -> None
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
             if response.status != 206:
                 done = 0
+            elif not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
+                raise FetchError(f"{url}: the server sent another part than asked for")
             whole = _whole(response.headers, done)
             _remember(response.headers, tag)
             with part.open("ab" if done else "wb") as file:

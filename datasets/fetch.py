@@ -11,7 +11,7 @@ from twonines.datasets.unpack import unpack
 from twonines.errors import FetchError
 
 Progress = Callable[[str, int, int], None]
-"""Called with a stage, what is done and the whole; downloads count bytes."""
+"""Called with a stage, the bytes done and the whole, 0 where it is not known."""
 
 
 def fetch(

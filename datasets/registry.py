@@ -134,7 +134,9 @@ def _choose(dataset: Dataset, wanted: list[str]) -> Dataset:
             f"{', '.join(present) or 'none, it has no categories'}; got {', '.join(wanted)}"
         )
     kept = tuple(r for r in dataset.records if r.attributes["category"] in wanted)
-    return replace(dataset, records=kept)
+    # reports and model cards say which part of the set they are about
+    card = replace(dataset.card, name=f"{dataset.card.name}:{','.join(wanted)}")
+    return replace(dataset, card=card, records=kept)
 
 
 def _default_root(card: DatasetCard) -> Path:

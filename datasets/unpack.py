@@ -9,11 +9,11 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from twonines.errors import FetchError
 
-_EVERY = 100
-
 
 def unpack(archive: Path, folder: Path, progress: Callable[[int, int], None]) -> None:
-    """Unpack below ``folder``; nothing is written outside it. Progress counts members.
+    """Unpack below ``folder``; nothing is written outside it.
+
+    ``progress(done, whole)`` counts bytes of the archive.
 
     Raises:
         FetchError: no zip or tar, damaged, too large for the disk, or a member that is a link out
@@ -43,22 +43,21 @@ def _unzip(archive: Path, folder: Path, progress: Callable[[int, int], None]) ->
             _inside(archive, one.filename)
             if stat.S_ISLNK(one.external_attr >> 16):
                 raise FetchError(f"{archive}: holds a link, {one.filename}: refused")
-        for number, one in enumerate(members, start=1):
+        done, whole = 0, sum(one.compress_size for one in members)
+        for one in members:
             opened.extract(one, folder)
-            if number % _EVERY == 0 or number == len(members):
-                progress(number, len(members))
+            done += one.compress_size
+            progress(done, whole)
 
 
 def _untar(archive: Path, folder: Path, progress: Callable[[int, int], None]) -> None:
-    with tarfile.open(archive) as opened:
-        members = opened.getmembers()
-        _fits(archive, folder, sum(one.size for one in members))
-        for one in members:
+    """One pass, since listing a compressed tar first would unpack it twice."""
+    whole = archive.stat().st_size
+    with archive.open("rb") as file, tarfile.open(fileobj=file) as opened:
+        for one in opened:
             _inside(archive, one.name)
-        for number, one in enumerate(members, start=1):
             opened.extract(one, folder, filter="data")
-            if number % _EVERY == 0 or number == len(members):
-                progress(number, len(members))
+            progress(file.tell(), whole)
 
 
 def _inside(archive: Path, name: str) -> None:

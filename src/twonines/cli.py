@@ -134,7 +134,13 @@ def datasets_fetch(
     from twonines.datasets.registry import find_card
 
     with Stages() as stages:
-        folder, remarks = fetch(find_card(name), root, progress=stages)
+        folder, remarks = fetch(
+            find_card(name),
+            root,
+            progress=lambda stage, done, whole: stages(
+                f"{stage} MB", done >> 20, max(done, whole) >> 20
+            ),
+        )
     for remark in remarks:
         typer.echo(remark)
     typer.echo(f"read it with: --dataset {name} --root {folder}")

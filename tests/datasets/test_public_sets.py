@@ -75,6 +75,7 @@ def test_kolektor2_passes_over_stray_copies(tmp_path: Path) -> None:
 def test_categories_are_chosen_by_name(tmp_path: Path) -> None:
     root = archives.mvtec_ad(tmp_path / "mvtec_anomaly_detection")
     one = load_dataset("mvtec-ad:cable", tmp_path)
+    assert one.card.name == "mvtec-ad:cable"
     assert {r.attributes["category"] for r in one.records} == {"cable"}
     assert load_dataset("mvtec-ad", root / "cable").records == one.records
     assert {r.attributes["category"] for r in load_dataset("mvtec-ad", root).records} == {
