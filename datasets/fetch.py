@@ -84,12 +84,12 @@ def _check(archive: Archive, got: Path, path: Path) -> str:
     """Compare with the known digest, else with that of the first download, else record it."""
     digest = file_digest(got)
     record = path.with_name(f"{path.name}.sha256")
-    wanted = archive.sha256
+    wanted, whose = archive.sha256, "the known one"
     if wanted is None and record.is_file():
-        wanted = record.read_text(encoding="utf-8").split()[0]
+        wanted, whose = record.read_text(encoding="utf-8").split()[0], "that of the first download"
     if wanted is None:
         record.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
         return f"{path.name}: no digest is published; recorded this one in {record.name}: {digest}"
     if digest != wanted:
         raise FetchError(f"{path.name}: must have SHA-256 {wanted}, got {digest}: refused")
-    return f"{path.name}: SHA-256 is as expected"
+    return f"{path.name}: SHA-256 is {whose}"
