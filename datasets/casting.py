@@ -1,9 +1,8 @@
 """Casting: submersible pump impellers, good or defective, official split."""
 
 from pathlib import Path
-from typing import Literal
 
-from twonines.datasets.layout import class_name, find_root, finish, folders, pictures
+from twonines.datasets.layout import SIDES, class_name, find_root, finish, folders, pictures
 from twonines.datasets.record import Dataset, DatasetCard, Record
 from twonines.types import GOOD
 
@@ -14,8 +13,13 @@ CARD = DatasetCard(
     source="Kaggle, real-life industrial dataset of casting product",
     official_split="train and test folders",
     traps="64 official test pictures equal training pictures and most are near-duplicates.",
+    folder="casting_data",
+    tasks=("classify",),
+    classes=(GOOD, "defective"),
+    published=("98.2-99.8 %, inflated by leakage, IJAMT 2022 and later",),
+    download="Log in to Kaggle, download ravirajsinh45/"
+    "real-life-industrial-dataset-of-casting-product and unpack it.",
 )
-_SIDES: tuple[Literal["train", "test"], ...] = ("train", "test")
 
 
 def read(root: Path) -> Dataset:
@@ -29,7 +33,7 @@ def read(root: Path) -> Dataset:
         "train/def_front",
     )
     records = []
-    for side in _SIDES:
+    for side in SIDES:
         for folder in folders(root / side) if (root / side).is_dir() else []:
             name = GOOD if class_name(folder.name) == GOOD else "defective"
             records += [Record(path, name, official_split=side) for path in pictures(folder)]

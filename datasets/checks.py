@@ -15,7 +15,7 @@ from twonines.datasets.content import (
     relative,
 )
 from twonines.datasets.duplicates import Bits, Thumb, near_pairs
-from twonines.datasets.pictures import Fault, Look, look, read_mask
+from twonines.datasets.pictures import Fault, Look, look
 from twonines.datasets.record import Dataset, DatasetCard
 from twonines.datasets.splits import Split
 
@@ -24,7 +24,6 @@ __all__ = [
     "check_dataset",
     "content_digest",
     "file_digest",
-    "read_mask",
 ]
 
 Progress = Callable[[int, int], None]

@@ -17,6 +17,14 @@ CARD = DatasetCard(
     "are unsure. The set names no modules to group by, and about 90 clusters of cells are "
     "near-duplicates, so a split may leak a little; the check lists them.",
     rotations_allowed=True,
+    folder="elpv",
+    tasks=("classify",),
+    classes=(GOOD, "defective"),
+    published=(
+        "88.42 % CNN, 82.44 % SVM (75/25, probability >= 1/2), Deitsch et al. 2019",
+        "90.13 % ResNet-152, PMC12391306",
+    ),
+    download="pip install elpv-dataset; the reader then needs no --root.",
 )
 
 # by three times the probability, which the file rounds to 16 digits

@@ -13,6 +13,7 @@ CARD = DatasetCard(
     source="your own",
     official_split="none",
     traps="Without groups, pictures of one part may stand on both sides of the split.",
+    tasks=("classify",),
 )
 
 

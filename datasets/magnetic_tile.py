@@ -1,13 +1,19 @@
 """Magnetic-Tile: five defects and good tiles with masks (Huang et al. 2020)."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from twonines.datasets.layout import class_name, find_root, finish, folders, pictures
-from twonines.datasets.record import Dataset, DatasetCard, Record
-from twonines.errors import DatasetError
+from twonines.datasets.layout import (
+    class_name,
+    existing,
+    find_root,
+    finish,
+    folders,
+    pictures,
+    read_rows,
+)
+from twonines.datasets.record import Archive, Dataset, DatasetCard, Record
 from twonines.types import GOOD
 
 CARD = DatasetCard(
@@ -18,6 +24,20 @@ CARD = DatasetCard(
     official_split="none",
     traps="Every tile was shot about six times: without groups.csv a split leaks (98 % random "
     "against about 85 % by tile). Four masks of MT_Uneven are empty; mask edges are soft.",
+    folder="Magnetic-Tile",
+    tasks=("classify", "segment"),
+    classes=(GOOD, "Blowhole", "Break", "Crack", "Fray", "Uneven"),
+    published=(
+        "pixels: mIoU 66.9, F1 74.9 (DEU-Net), random splits, Applied Sciences 14:4724",
+        "typing: 98 % on a random split, about 85 % by tile",
+    ),
+    download="From github.com/abin24/Magnetic-tile-defect-datasets. (the dot belongs to the name).",
+    archives=(
+        Archive(
+            "Magnetic-Tile.zip",
+            "https://github.com/abin24/Magnetic-tile-defect-datasets./archive/HEAD.zip",
+        ),
+    ),
 )
 
 
@@ -33,13 +53,12 @@ def read(root: Path) -> Dataset:
         for path in pictures(folder / "Imgs"):
             if path.suffix.lower() == ".png":
                 continue
-            mask = path.with_suffix(".png")
             records.append(
                 Record(
                     path,
                     name if name == GOOD else folder.name.removeprefix("MT_"),
                     group=groups.get(path.relative_to(root).as_posix()),
-                    mask=mask if mask.exists() else None,
+                    mask=existing(path.with_suffix(".png")),
                 )
             )
     return finish(_card(records, bool(groups)), root, records)
@@ -62,8 +81,4 @@ def _read_groups(path: Path) -> dict[str, str]:
     """Tile group by relative path; empty where the file is not there."""
     if not path.exists():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if not {"image", "tile_group"} <= set(rows.fieldnames or ()):
-            raise DatasetError(f"groups.csv: must have image and tile_group, got {rows.fieldnames}")
-        return {row["image"]: row["tile_group"] for row in rows}
+    return {row["image"]: row["tile_group"] for row in read_rows(path, "image", "tile_group")}

@@ -3,16 +3,13 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from twonines.datasets.duplicates import Bits, Thumb, fingerprint
-from twonines.datasets.record import Record
-from twonines.errors import DatasetError
+from twonines.datasets.masks import read_mask
+from twonines.datasets.record import DEFECTIVE, SEVERAL, Record
+from twonines.errors import MaskError
 
-MASK_THRESHOLD = 127
-"""A mask pixel is defective above this: published masks have soft edges."""
 _ORIENTATION = 0x0112
 
 
@@ -21,7 +18,7 @@ class Fault:
     """One fault of one picture.
 
     ``kind`` is unreadable, mask_missing, mask_unreadable, mask_size, mask_empty, mask_on_good,
-    box_outside, box_class or box_on_good.
+    box_outside, box_class, box_on_good, reference_unreadable or reference_size.
     """
 
     path: Path
@@ -55,32 +52,15 @@ def look(record: Record) -> Look:
     try:
         with Image.open(record.path) as image:
             image.load()
-            size, mode = _upright_size(image), image.mode
+            size, mode = upright_size(image), image.mode
             bits, thumb = fingerprint(image)
     except Exception as exc:  # on broken bytes a decoder may raise anything
         notes.add("unreadable", _why(exc))
         return Look(faults=tuple(notes.faults))
     _check_mask(record, size, notes)
     _check_boxes(record, size, notes)
+    _check_reference(record, size, notes)
     return Look(size, mode, tuple(notes.faults), bits, thumb)
-
-
-def read_mask(path: Path) -> npt.NDArray[np.bool_]:
-    """The (H, W) boolean mask: True on defective pixels, above ``MASK_THRESHOLD``.
-
-    Raises:
-        DatasetError: it is missing or cannot be decoded.
-    """
-    return _grey_mask(path) > MASK_THRESHOLD
-
-
-def _grey_mask(path: Path) -> npt.NDArray[np.uint8]:
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return np.asarray(image.convert("L"), np.uint8)
-    except Exception as exc:  # on broken bytes a decoder may raise anything
-        raise DatasetError(f"mask: {path} must be a readable picture ({_why(exc)})") from exc
 
 
 def _why(exc: Exception) -> str:
@@ -89,31 +69,39 @@ def _why(exc: Exception) -> str:
     return f"{type(exc).__name__}: {exc}"
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
+def upright_size(image: Image.Image) -> tuple[int, int]:
     """(height, width) as the decoder of the models will see it, EXIF orientation applied."""
     turned = image.getexif().get(_ORIENTATION, 1) >= 5
     return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def _check_mask(record: Record, size: tuple[int, int], notes: _Notes) -> None:
-    if record.mask is None:
-        return
-    if not record.mask.is_file():
-        notes.add("mask_missing", f"{record.mask} is no file")
-        return
     try:
-        grey = _grey_mask(record.mask)
-    except DatasetError as exc:
-        notes.add("mask_unreadable", str(exc))
+        mask = read_mask(record, size)
+    except MaskError as exc:
+        notes.add(exc.kind, str(exc))
         return
-    if grey.shape != size:
-        notes.add("mask_size", f"mask is {grey.shape}, picture is {size} (height, width)")
-    marked = int((grey > MASK_THRESHOLD).sum())
+    if mask is None:
+        return
+    marked = int(mask.sum())
     if record.is_defective and marked == 0:
-        faint = int((grey > 0).sum())
-        notes.add("mask_empty", f"no pixel above {MASK_THRESHOLD}, {faint} above 0")
+        notes.add("mask_empty", "no pixel is marked on a defective part")
     if not record.is_defective and marked > 0:
         notes.add("mask_on_good", f"{marked} pixels are marked on a good part")
+
+
+def _check_reference(record: Record, size: tuple[int, int], notes: _Notes) -> None:
+    if record.reference is None:
+        return
+    try:
+        with Image.open(record.reference) as image:
+            image.load()
+            found = upright_size(image)
+    except Exception as exc:  # on broken bytes a decoder may raise anything
+        notes.add("reference_unreadable", f"{record.reference}: {_why(exc)}")
+        return
+    if found != size:
+        notes.add("reference_size", f"reference is {found}, picture is {size} (height, width)")
 
 
 def _check_boxes(record: Record, size: tuple[int, int], notes: _Notes) -> None:
@@ -125,5 +113,5 @@ def _check_boxes(record: Record, size: tuple[int, int], notes: _Notes) -> None:
             notes.add("box_outside", f"box {corners} is not inside {size} (height, width)")
         if not record.is_defective:
             notes.add("box_on_good", f"box {corners} of {box.defect_class!r} on a good part")
-        elif box.defect_class != record.defect_class:
+        elif record.defect_class not in (DEFECTIVE, SEVERAL, box.defect_class):
             notes.add("box_class", f"box says {box.defect_class!r}, {record.defect_class!r} wanted")

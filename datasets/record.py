@@ -5,9 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from twonines.datasets.mask_sources import MaskSource
 from twonines.types import GOOD
 
 SplitName = Literal["train", "calibration", "test"]
+Task = Literal["classify", "segment", "detect", "anomaly"]
+
+DEFECTIVE = "defective"
+"""The class of a defective part where the set names no kind."""
+SEVERAL = "several"
+"""The class of a picture whose marks are of different kinds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +38,19 @@ class Record:
     ``defect_class`` is ``"good"`` or the kind of defect. ``group`` names the part, tile or coil
     that must stay on one side of a split. ``official_split`` is the publisher's, where there is
     one. ``certainty`` in [0, 1] is how sure the label is (1 unless the set grades its labels).
+    ``mask`` says where the defective pixels are written down (see ``masks.read_mask``).
+    ``reference`` is a picture of the same part without defects, aligned, where the set has one.
     """
 
     path: Path
     defect_class: str
     group: str | None = None
     official_split: Literal["train", "test"] | None = None
-    mask: Path | None = None
+    mask: MaskSource | None = None
     boxes: tuple[Box, ...] = ()
     certainty: float = 1.0
     attributes: dict[str, str] = field(default_factory=dict)
+    reference: Path | None = None
 
     @property
     def is_defective(self) -> bool:
@@ -49,8 +59,26 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Archive:
+    """One file of the publisher's.
+
+    ``url`` is None where it must be fetched by hand (a form, a login, an address that changes).
+    ``sha256`` is None where no digest is known; the first download's is then recorded.
+    """
+
+    name: str
+    url: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetCard:
-    """What a user must know of a set before quoting a figure from it."""
+    """What a user must know of a set before quoting a figure from it.
+
+    ``folder`` is where it lies below ``$TWONINES_DATA``; generic layouts have none. ``tasks`` is
+    what its labels allow, ``download`` how to get it in words, ``published`` results to stand
+    above, one a line.
+    """
 
     name: str
     title: str
@@ -60,6 +88,12 @@ class DatasetCard:
     traps: str
     rotations_allowed: bool = False
     flips_allowed: bool = True
+    folder: str | None = None
+    tasks: tuple[Task, ...] = ()
+    classes: tuple[str, ...] = ()
+    published: tuple[str, ...] = ()
+    download: str = ""
+    archives: tuple[Archive, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

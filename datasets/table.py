@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from twonines.datasets.layout import class_name, finish, holding
+from twonines.datasets.mask_sources import MaskFile
 from twonines.datasets.record import Dataset, DatasetCard, Record
 from twonines.errors import DatasetError
 
@@ -15,6 +16,7 @@ CARD = DatasetCard(
     source="your own",
     official_split="the column split (train or test), where it is there",
     traps="Fill the column group where one part has several pictures.",
+    tasks=("classify", "segment"),
 )
 
 
@@ -39,7 +41,7 @@ def read(root: Path) -> Dataset:
                 class_name(str(label)),
                 group=str(row["group"]) if row.get("group") not in (None, "") else None,
                 official_split=side,
-                mask=root.parent / str(mask) if mask else None,
+                mask=MaskFile(root.parent / str(mask)) if mask else None,
             )
         )
     return finish(CARD, root.parent, records)

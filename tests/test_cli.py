@@ -4,8 +4,6 @@ import sys
 import pytest
 
 from twonines import __version__
-from twonines.errors import SettingsError
-from twonines.settings import ServeSettings
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -29,6 +27,8 @@ def test_version_and_help() -> None:
         (["serve", "--model", "x", "--max-batch-size", "0"], "max_batch_size"),
         (["score", "missing.onnx", "x", "--out", "t.csv"], "missing.onnx"),
         (["datasets", "check", "folder", "--root", "missing"], "missing"),
+        (["datasets", "show", "nope"], "nope"),
+        (["datasets", "fetch", "gc10-det", "--root", "d"], "by hand"),
     ],
 )
 def test_bad_input_exits_with_two_and_names_it(arguments: list[str], message: str) -> None:
@@ -41,17 +41,12 @@ def test_bad_input_exits_with_two_and_names_it(arguments: list[str], message: st
 def test_list_needs_no_data() -> None:
     done = run("datasets", "list")
     assert done.returncode == 0, done.stderr
-    for name in ("elpv", "neu-det", "x-sdd", "magnetic-tile", "casting", "mvtec", "folder"):
+    for name in ("elpv", "neu-det", "kolektor-sdd2", "visa", "severstal", "coco", "yolo"):
         assert name in done.stdout
 
 
-def test_environment_twins_are_read_and_flags_win(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TWONINES_QUEUE_SIZE", "7")
-    assert ServeSettings.build(model="m").queue_size == 7
-    assert ServeSettings.build(model="m", queue_size=9).queue_size == 9
-    monkeypatch.setenv("TWONINES_QUEUE_SIZE", "none")
-    with pytest.raises(SettingsError, match="queue_size.*'none'"):
-        ServeSettings.build(model="m")
-    monkeypatch.delenv("TWONINES_QUEUE_SIZE")
-    with pytest.raises(SettingsError, match="speed"):
-        ServeSettings.build(model="m", speed=1)
+def test_show_tells_licence_tasks_traps_and_results() -> None:
+    done = run("datasets", "show", "kolektor-sdd")
+    assert done.returncode == 0, done.stderr
+    for word in ("CC BY-NC-SA", "segment", "kos26", "twonines datasets fetch", "Tabernik"):
+        assert word in done.stdout

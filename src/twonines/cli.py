@@ -8,6 +8,7 @@ import typer
 from pydantic_core import PydanticUndefined
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from twonines import __version__
 from twonines.errors import SettingsError, TwoninesError
@@ -24,6 +25,7 @@ err = Console(stderr=True)
 out_console = Console()
 
 DatasetName = Annotated[str, typer.Option("--dataset", help="Name; see `twonines datasets list`.")]
+CardName = Annotated[str, typer.Argument(help="Name; see `twonines datasets list`.")]
 Root = Annotated[
     Path | None, typer.Option("--root", help="Folder of the archive. elpv needs none.")
 ]
@@ -107,17 +109,60 @@ class Stages:
 
 @datasets_app.command("list")
 def datasets_list() -> None:
-    """List the readers, with licence and split."""
+    """List the readers, with what their labels allow and their licence."""
     from twonines.datasets.registry import CARDS
 
     for name, card in CARDS.items():
         out_console.print(f"{name:15s} {card.title}", highlight=False, soft_wrap=True)
-        out_console.print(f"{'':15s} licence: {card.licence}", highlight=False, soft_wrap=True)
+        line = f"{'':15s} {', '.join(card.tasks)}; licence: {card.licence}"
+        out_console.print(line, highlight=False, soft_wrap=True)
+
+
+@datasets_app.command("show")
+def datasets_show(name: CardName) -> None:
+    """Show a set's card: licence, tasks, classes, split, traps, download, published results."""
+    from rich.table import Table
+
+    from twonines.datasets.facts import facts
+    from twonines.datasets.registry import find_card
+
+    card = find_card(name)
+    table = Table(title=card.name, title_justify="left", show_header=False, box=None)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for heading, text in facts(card):
+        table.add_row(heading, Text(text))
+    out_console.print(table, highlight=False)
+
+
+@datasets_app.command("fetch")
+def datasets_fetch(
+    name: CardName,
+    root: Annotated[
+        Path,
+        typer.Option(envvar="TWONINES_DATA", help="Folder above the sets; made where missing."),
+    ] = Path("data"),
+) -> None:
+    """Download, check and unpack a set, or say what to download and where to put it."""
+    from twonines.datasets.fetch import fetch
+    from twonines.datasets.registry import find_card
+
+    with Stages() as stages:
+        folder, remarks = fetch(
+            find_card(name),
+            root,
+            progress=lambda stage, done, whole: stages(
+                f"{stage} MB", done >> 20, max(done, whole) >> 20
+            ),
+        )
+    for remark in remarks:
+        typer.echo(remark)
+    typer.echo(f"read it with: --dataset {name} --root {folder}")
 
 
 @datasets_app.command("check")
 def datasets_check(
-    name: Annotated[str, typer.Argument(help="Name; see `twonines datasets list`.")],
+    name: CardName,
     root: Root = None,
     seed: Seed = 0,
     json_out: Annotated[Path | None, typer.Option("--json", help="Also write a JSON file.")] = None,

@@ -17,6 +17,8 @@
     └── DeadlineError            504           not answered in time
 """
 
+from typing import Literal
+
 
 class TwoninesError(Exception):
     """Root of the tree; ``status`` is its HTTP status, ``exit_code`` that of the command."""
@@ -40,6 +42,21 @@ class SettingsError(InputError):
 
 class DatasetError(InputError):
     """A folder does not hold the data set that was named."""
+
+
+class MaskError(DatasetError):
+    """A mask that is named but cannot be had; ``kind`` is its name in a check's report."""
+
+    def __init__(
+        self, kind: Literal["mask_missing", "mask_unreadable", "mask_size"], message: str
+    ) -> None:
+        """Keep the kind beside the message."""
+        super().__init__(message)
+        self.kind = kind
+
+
+class FetchError(DatasetError):
+    """An archive cannot be downloaded, has another digest, or holds unsafe paths."""
 
 
 class ModelFileError(InputError):

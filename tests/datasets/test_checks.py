@@ -1,7 +1,5 @@
 import json
-import os
 import shutil
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,6 @@ from PIL import Image
 from tests.datasets import archives
 from twonines.datasets.checks import check_dataset, content_digest
 from twonines.datasets.duplicates import near_pairs
-from twonines.datasets.pictures import read_mask
 from twonines.datasets.record import Dataset
 from twonines.datasets.registry import load_dataset
 from twonines.datasets.splits import Split, make_split
@@ -75,17 +72,10 @@ def test_a_mask_that_a_table_names_but_is_not_there(tmp_path: Path) -> None:
     assert kinds(load_dataset("table", root)) == {"p/1.png": "mask_missing"}
 
 
-@pytest.mark.parametrize(("value", "marked"), [(127, 0), (128, 16)])
-def test_mask_threshold(value: int, marked: int, tmp_path: Path) -> None:
-    assert read_mask(archives.mask(tmp_path / "m.png", 4, value=value)).sum() == marked
-    with pytest.raises(DatasetError, match="none.png"):
-        read_mask(tmp_path / "none.png")
-
-
 def test_box_faults(tmp_path: Path) -> None:
     root = archives.neu_det(tmp_path)
-    archives.voc(root / "ANNOTATIONS/crazing_1.xml", "crazing", (1, 1, 33, 24))
-    archives.voc(root / "ANNOTATIONS/scratches_1.xml", "inclusion", (1, 1, 32, 24))
+    archives.voc_xml(root / "ANNOTATIONS/crazing_1.xml", "crazing", (1, 1, 33, 24))
+    archives.voc_xml(root / "ANNOTATIONS/scratches_1.xml", "inclusion", (1, 1, 32, 24))
     assert kinds(load_dataset("neu-det", root)) == {
         "IMAGES/crazing_1.jpg": "box_outside",
         "IMAGES/scratches_1.jpg": "box_class",
@@ -186,14 +176,3 @@ def test_content_digest_follows_bytes_labels_and_order(tmp_path: Path) -> None:
     first.records[0].path.unlink()
     with pytest.raises(DatasetError, match="readable file"):
         content_digest(first.records, first.root)
-
-
-@pytest.mark.parametrize("name", ["magnetic-tile", "x-sdd", "neu-det"])
-def test_the_real_sets(name: str) -> None:
-    if "TWONINES_DATA" not in os.environ:
-        pytest.skip("TWONINES_DATA is unset: the folder of the published sets")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        report = check_dataset(load_dataset(name))
-    assert report.unreadable == ()
-    assert len(report.exact_duplicates) == {"x-sdd": 9, "neu-det": 1}.get(name, 0)

@@ -1,0 +1,153 @@
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.datasets import archives
+from twonines.datasets.mask_sources import MaskPolygons, MaskUnion
+from twonines.datasets.masks import read_mask
+from twonines.datasets.record import Box
+from twonines.datasets.registry import load_dataset
+from twonines.errors import DatasetError
+
+
+def test_coco_classes_boxes_masks_and_sides(tmp_path: Path) -> None:
+    dataset = load_dataset("coco", archives.coco(tmp_path))
+    assert [r.defect_class for r in dataset.records] == ["good", "dent", "several"] * 2
+    assert [r.official_split for r in dataset.records] == ["train"] * 3 + ["test"] * 3
+    assert dataset.records[1].boxes == (Box(2, 2, 10, 10, "dent"),)
+    assert isinstance(dataset.records[2].mask, MaskUnion)
+    mask = read_mask(dataset.records[2], (24, 32))
+    assert mask is not None and mask.sum() == 83
+
+
+def test_coco_one_file_or_beside_the_pictures(tmp_path: Path) -> None:
+    root = archives.coco(tmp_path / "a")
+    one = load_dataset("coco", root / "annotations/instances_val.json")
+    with pytest.raises(DatasetError, match="x.png must lie beside"):
+        content = {"images": [{"id": 1, "file_name": "x.png"}], "annotations": []}
+        (tmp_path / "c.json").write_text(json.dumps(content))
+        load_dataset("coco", tmp_path / "c.json")
+    assert len(one.records) == 3
+    for side in ("train", "valid"):
+        archives.picture(tmp_path / f"b/{side}/1.png", 1)
+        content = {"images": [{"id": 1, "file_name": "1.png"}], "annotations": []}
+        (tmp_path / f"b/{side}/_annotations.coco.json").write_text(json.dumps(content))
+    exported = load_dataset("coco", tmp_path / "b")
+    assert [r.official_split for r in exported.records] == ["train", "test"]
+
+
+def test_coco_mask_only_where_every_mark_is_outlined(tmp_path: Path) -> None:
+    root = archives.coco(tmp_path)
+    path = root / "annotations/instances_val.json"
+    content = json.loads(path.read_text())
+    content["annotations"][2]["segmentation"] = []
+    path.write_text(json.dumps(content))
+    assert load_dataset("coco", path).records[2].mask is None
+    content["annotations"][2]["category_id"] = 1
+    path.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="instances_val.json: must be COCO"):
+        load_dataset("coco", path)
+
+
+def test_yolo_boxes_outlines_and_sides(tmp_path: Path) -> None:
+    dataset = load_dataset("yolo", archives.yolo(tmp_path))
+    assert [r.defect_class for r in dataset.records] == ["good", "dent", "stain"] * 2
+    assert [r.official_split for r in dataset.records] == ["train"] * 3 + ["test"] * 3
+    assert dataset.records[1].boxes == (Box(12, 6, 20, 18, "dent"),)
+    assert dataset.records[2].mask == MaskPolygons((((8, 6), (16, 6), (16, 12)),))
+    assert dataset.records[2].boxes == (Box(8, 6, 16, 12, "stain"),)
+
+
+def test_yolo_sides_above_images_and_validation_beside_a_test_set(tmp_path: Path) -> None:
+    archives.lines(tmp_path / "classes.txt", "dent")
+    for k, side in enumerate(("train", "valid", "test")):
+        archives.picture(tmp_path / f"{side}/images/a.png", k)
+        archives.lines(tmp_path / f"{side}/labels/a.txt", "0 0.5 0.5 0.2 0.2")
+    dataset = load_dataset("yolo", tmp_path)
+    assert {r.path.parts[-3]: r.official_split for r in dataset.records} == {
+        "train": "train",
+        "valid": "train",
+        "test": "test",
+    }
+    assert dataset.counts == {"dent": 3}
+
+
+@pytest.mark.parametrize("text", ["names: [dent, stain]", "names: {0: dent, 1: stain}"])
+def test_yolo_names(text: str, tmp_path: Path) -> None:
+    root = archives.yolo(tmp_path)
+    archives.lines(root / "data.yaml", text)
+    assert load_dataset("yolo", root).classes == ("good", "dent", "stain")
+
+
+@pytest.mark.parametrize("text", ["nc: 2", "names: {1: dent}", "names: [", "- a"])
+def test_yolo_bad_names(text: str, tmp_path: Path) -> None:
+    root = archives.yolo(tmp_path)
+    archives.lines(root / "data.yaml", text)
+    with pytest.raises(DatasetError, match="data.yaml"):
+        load_dataset("yolo", root)
+
+
+@pytest.mark.parametrize(
+    "line", ["2 0.5 0.5 0.2 0.2", "-1 0.5 0.5 0.2 0.2", "0 0.5 0.5", "0 a b c d", "0 0 0 1 1 0 1 1"]
+)
+def test_yolo_bad_line(line: str, tmp_path: Path) -> None:
+    root = archives.yolo(tmp_path)
+    archives.lines(root / "labels/val/1.txt", line)
+    with pytest.raises(DatasetError, match="1.txt line 1"):
+        load_dataset("yolo", root)
+
+
+def test_voc_sides_and_pictures_without_xml(tmp_path: Path) -> None:
+    root = archives.voc(tmp_path)
+    archives.picture(root / "JPEGImages/9.jpg", 9)
+    dataset = load_dataset("voc", root)
+    assert [r.official_split for r in dataset.records] == ["train", "train", "test", "test"]
+    assert dataset.card.traps.startswith("1 pictures without an XML file were left out")
+
+
+def test_voc_flat(tmp_path: Path) -> None:
+    for k in range(2):
+        archives.picture(tmp_path / f"{k}.jpg", k)
+        archives.voc_xml(tmp_path / f"{k}.xml", "dent")
+    (tmp_path / "1.xml").write_text("<annotation/>")
+    dataset = load_dataset("voc", tmp_path)
+    assert [r.defect_class for r in dataset.records] == ["dent", "good"]
+    assert dataset.records[0].official_split is None
+
+
+def test_labelme_shapes(tmp_path: Path) -> None:
+    root = archives.labelme(tmp_path)
+    shapes: list[dict[str, Any]] = [
+        {"label": "dent", "points": [[1, 1], [4, 6]], "shape_type": "rectangle"},
+        {"label": "stain", "points": [[15, 12], [15, 17]], "shape_type": "circle"},
+    ]
+    archives.labelme_json(root / "2.json", *shapes)
+    archives.picture(root / "3.png", 3)
+    dataset = load_dataset("labelme", root)
+    assert [r.defect_class for r in dataset.records] == ["good", "dent", "several"]
+    assert "without a JSON file" in dataset.card.traps
+    record = dataset.records[2]
+    assert record.boxes[0] == Box(1, 1, 4, 6, "dent")
+    mask = read_mask(record, (24, 32))
+    assert mask is not None
+    assert mask[:, :8].sum() == 24  # both edges count
+    assert mask[:, 8:].sum() == pytest.approx(math.pi * 5.5**2, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"label": "a", "points": [[1, 1], [2, 2]], "shape_type": "line"},
+        {"label": "a", "points": [[1, 1], [2, 2]], "shape_type": "polygon"},
+        {"label": "a", "points": [1, 2], "shape_type": "polygon"},
+        {"points": [[1, 1]]},
+    ],
+)
+def test_labelme_bad_shape(shape: dict[str, Any], tmp_path: Path) -> None:
+    root = archives.labelme(tmp_path)
+    archives.labelme_json(root / "2.json", shape)
+    with pytest.raises(DatasetError, match="2.json"):
+        load_dataset("labelme", root)
