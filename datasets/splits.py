@@ -60,7 +60,7 @@ def make_split(
         rest = [i for i in everything if dataset.records[i].official_split == "train"]
     else:
         shares = [1 - test_fraction - calibration_fraction, calibration_fraction, test_fraction]
-        train, calibration, test = parts.deal(everything, shares)
+        train, calibration, test = parts.deal_with_every_class(everything, shares)
         return parts.split(train, calibration, test)
     share = calibration_fraction * len(dataset.records) / max(1, len(rest))
     if share >= 1:
@@ -68,7 +68,7 @@ def make_split(
             f"calibration_fraction: must leave pictures to train on, {calibration_fraction} of "
             f"{len(dataset.records)} asks for all {len(rest)} of official training"
         )
-    train, calibration = parts.deal(rest, [1 - share, share])
+    train, calibration = parts.deal_with_every_class(rest, [1 - share, share])
     return parts.split(train, calibration, test)
 
 
@@ -110,7 +110,7 @@ def _folds(
         held = set(test)
         rest = [i for i in everything if i not in held]
         share = calibration_fraction * n_folds / (n_folds - 1)
-        train, calibration = parts.deal(rest, [1 - share, share])
+        train, calibration = parts.deal_with_every_class(rest, [1 - share, share])
         yield parts.split(train, calibration, test)
 
 
@@ -181,6 +181,36 @@ class _Parts:
             filled[best] += vectors[k]
             parts[best].extend(units[k])
         return [sorted(part) for part in parts]
+
+    def deal_with_every_class(
+        self, members: Sequence[int], shares: Sequence[float]
+    ) -> list[list[int]]:
+        """As :meth:`deal`, then a rare class is seated in every part that it can fill.
+
+        In proportion, a class of four pictures leaves calibration with none, and a model that was
+        never calibrated on a defect cannot say NG. Training comes first, then test, then
+        calibration.
+        """
+        parts = self.deal(members, shares)
+        seats = [0, len(parts) - 1, *range(1, len(parts) - 1)]
+        seats = [seat for seat in seats if shares[seat] > 0]
+        for name in sorted({self.records[i].defect_class for i in members}):
+            for seat in seats:
+                self._seat(parts, seat, name)
+        return [sorted(part) for part in parts]
+
+    def _seat(self, parts: list[list[int]], seat: int, name: str) -> None:
+        """Move the smallest unit of a class to a part without it, from where most are."""
+        held = [
+            [u for u in self.units(part) if any(self.records[i].defect_class == name for i in u)]
+            for part in parts
+        ]
+        giver = max(range(len(parts)), key=lambda k: len(held[k]))
+        if held[seat] or len(held[giver]) < 2:
+            return
+        unit = min(held[giver], key=len)
+        parts[giver] = [i for i in parts[giver] if i not in unit]
+        parts[seat].extend(unit)
 
     def _counts(self, unit: Sequence[int]) -> npt.NDArray[np.float64]:
         """Pictures per stratum, and all of them in the last place: (S + 1,)."""

@@ -145,7 +145,10 @@ def load(path: Path, size: tuple[int, int]) -> Image:
         data = path.read_bytes()
     except OSError as exc:
         raise ImageError(f"image: {path} cannot be read ({exc.strerror or exc})") from exc
-    return resize(decode(data), size)
+    try:
+        return resize(decode(data), size)
+    except ImageError as exc:
+        raise type(exc)(f"{path}: {exc}") from exc
 
 
 def encode_png(image: Image) -> bytes:

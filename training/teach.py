@@ -3,7 +3,8 @@
 import json
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
@@ -17,7 +18,7 @@ from twonines import __version__
 from twonines.datasets.checks import content_digest
 from twonines.datasets.record import Dataset, Record
 from twonines.datasets.splits import Split
-from twonines.errors import DatasetError, SettingsError
+from twonines.errors import DatasetError, GateError, SettingsError
 from twonines.models.backbone import DEFAULT_BACKBONE, Backbone
 from twonines.models.card import Calibration, Metric, ModelCard, Policy, TrainingData
 from twonines.models.decision import decide
@@ -34,10 +35,13 @@ from twonines.training.features import FeatureExtractor
 from twonines.training.fit import FeatureLayout, calibrate, fit_head, novelty
 from twonines.training.parity import HttpScores, Parity, check_parity
 from twonines.training.places import learn_map
+from twonines.types import GOOD
 
 Report = Callable[[str, int, int], None]
 """(stage, done, total), for a progress display."""
 NOVELTY_MARGIN = 1.25
+FLATTEST = 0.1
+"""Least slope of the calibration; useful models have 2 and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,7 @@ def teach(
         seed=split.seed,
     )
     weights = calibrate(weights, held, _labels(split.calibration, classes))
+    _check_calibration(weights, len(split.calibration))
     place_weights, place_bias = learn_map(
         extract.places, split.train, classes, split.seed, weights.has_good
     )
@@ -126,32 +131,45 @@ def teach(
     head = KernelHead(weights)
     model = export_model(backbone_onnx, head)
     out.mkdir(parents=True, exist_ok=True)
+    # A model of an earlier run must not be taken for one that passed this run's gate.
+    (out / "model.onnx").unlink(missing_ok=True)
     candidate = out / "candidate.onnx"
     card = _card(dataset, split, options, size, graph_digest(model), weights, limit)
     write_model(model, card, candidate)
     clock.lap("export")
-    pictures = [record.path for record in split.test]
-    parity = check_parity(
-        Reference(backbone, head),
-        candidate,
-        pictures,
-        lambda outputs: [i.verdict.value for i in decide(outputs, card, [size] * len(outputs))],
-        http_scores,
-        progress=lambda d, t: report("parity", d, t),
-    )
-    clock.lap("parity")
-    card = card.model_copy(
-        update={
-            "metrics": metrics(parity.outputs, split.test, card),
-            "parity": {"reference": parity.reference}
-            | ({} if parity.http is None else {"http": parity.http}),
-        }
-    )
-    write_model(model, card, candidate)
+    with _left_only_if_good(candidate):
+        pictures = [record.path for record in split.test]
+        parity = check_parity(
+            Reference(backbone, head),
+            candidate,
+            pictures,
+            lambda outputs: [i.verdict.value for i in decide(outputs, card, [size] * len(outputs))],
+            http_scores,
+            progress=lambda d, t: report("parity", d, t),
+        )
+        clock.lap("parity")
+        card = card.model_copy(
+            update={
+                "metrics": metrics(parity.outputs, split.test, card),
+                "parity": {"reference": parity.reference}
+                | ({} if parity.http is None else {"http": parity.http}),
+            }
+        )
+        write_model(model, card, candidate)
     candidate.replace(out / "model.onnx")
     (out / "card.json").write_text(json.dumps(card.public(), indent=2, ensure_ascii=False) + "\n")
     (out / "timings.json").write_text(json.dumps(clock.seconds, indent=2) + "\n")
     return TeachResult(out / "model.onnx", card, split, parity, clock.seconds)
+
+
+@contextmanager
+def _left_only_if_good(candidate: Path) -> Iterator[None]:
+    """Remove a model that did not pass the gate; nobody may serve it by mistake."""
+    try:
+        yield
+    except BaseException:
+        candidate.unlink(missing_ok=True)
+        raise
 
 
 def choose_input_size(dataset: Dataset) -> int:
@@ -195,6 +213,15 @@ def _labels(records: Sequence[Record], classes: Sequence[str]) -> npt.NDArray[np
     return np.array([index[r.defect_class] for r in records], np.int64)
 
 
+def _check_calibration(weights: HeadWeights, count: int) -> None:
+    """A sigmoid that is flat answers every picture alike; such a model must not exist."""
+    if weights.has_good and weights.reject[0] < FLATTEST:
+        raise GateError(
+            f"calibration: the head must tell good from defective on {count} held-out pictures, "
+            f"its slope is {weights.reject[0]:.2g}; teach with more pictures or look at the labels"
+        )
+
+
 def _check_split(split: Split, classes: Sequence[str]) -> None:
     if len(classes) < 2:
         raise DatasetError(
@@ -208,6 +235,13 @@ def _check_split(split: Split, classes: Sequence[str]) -> None:
             raise DatasetError(f"{name} split: must not be empty")
     if not split.test:
         raise DatasetError("test split: must not be empty")
+    defective = sum(record.is_defective for record in split.calibration)
+    if classes[0] == GOOD and not 0 < defective < len(split.calibration):
+        raise DatasetError(
+            "calibration split: must hold good and defective pictures, got "
+            f"{len(split.calibration) - defective} good and {defective} defective; every class "
+            "needs at least three pictures, or three groups where the set names groups"
+        )
 
 
 def _card(

@@ -10,7 +10,7 @@ import pytest
 from tests.datasets import archives
 from twonines.datasets.content import join
 from twonines.datasets.record import Dataset, DatasetCard, Record
-from twonines.datasets.registry import load_dataset
+from twonines.datasets.registry import CARDS, load_dataset
 from twonines.datasets.splits import Split, folds, make_split
 from twonines.errors import SettingsError
 
@@ -203,3 +203,22 @@ def test_official_training_too_small_for_calibration(tmp_path: Path) -> None:
     dataset = load_dataset("casting", archives.casting(tmp_path))
     with pytest.raises(SettingsError, match="all 8 of official training"):
         make_split(dataset, calibration_fraction=0.7)
+
+
+@pytest.mark.parametrize(("rare", "parts_with_it"), [(1, 1), (2, 2), (3, 3), (5, 3)])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_rare_class_is_seated_in_every_part_it_can_fill(
+    tmp_path: Path, rare: int, parts_with_it: int, seed: int
+) -> None:
+    records = []
+    for index in range(100 + rare):
+        path = tmp_path / f"{index}.png"
+        path.write_bytes(str(index).encode())
+        records.append(Record(path, "good" if index < 100 else "crack"))
+    dataset = Dataset(CARDS["folder"], tmp_path, tuple(records))
+    split = make_split(dataset, seed=seed)
+    parts = (split.train, split.calibration, split.test)
+    holds = [any(r.defect_class == "crack" for r in part) for part in parts]
+    assert sum(holds) == parts_with_it
+    assert holds[0]
+    assert sum(len(part) for part in parts) == 100 + rare

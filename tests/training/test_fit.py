@@ -121,9 +121,13 @@ def test_evidence_split_among_kinds_still_rejects(monkeypatch: pytest.MonkeyPatc
     assert fit.probabilities(weights, np.empty((1, 12), np.float32))[0, 0] < 0.5
 
 
-def test_calibration_survives_a_perfect_split() -> None:
-    features, labels = blobs()
-    found = fit.calibrate(fitted(), features, labels)
-    assert np.isfinite(found.reject).all() and found.reject[0] > 0
-    only_good = fit.calibrate(fitted(), features[labels == 0], labels[labels == 0])
-    assert np.isfinite(only_good.reject).all()
+def test_perfect_split_gives_platts_smoothed_probabilities(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels = np.repeat([0, 1], 5)
+    raw = np.stack([1.0 - labels, labels.astype(np.float64)], 1)
+    weights = with_responses(monkeypatch, raw, True)
+    found = fit.calibrate(weights, np.empty((0, 12), np.float32), labels)
+    scores = fit.probabilities(found, np.empty((0, 12), np.float32))[:, 1]
+    # Five of five: (5 + 1) / (5 + 2) for defective, 1 / (5 + 2) for good.
+    assert scores == pytest.approx(np.where(labels, 6 / 7, 1 / 7), abs=1e-3)

@@ -4,14 +4,19 @@ import json
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image, ImageDraw
 
 from twonines.benchmarks.teaching import teach_and_measure
 from twonines.datasets.registry import load_dataset
 from twonines.errors import DatasetError, GateError, SettingsError
+from twonines.models.head import HeadWeights
+from twonines.models.image import load
 from twonines.models.session import InspectionSession
+from twonines.training import fit
 from twonines.training.teach import TeachOptions, TeachResult
+from twonines.types import FloatArray
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +102,6 @@ def test_a_service_that_differs_leaves_no_model(
 ) -> None:
     def wrong(model: Path, pictures: list[Path]) -> tuple[object, list[str]]:
         session = InspectionSession.load(model, execution_provider="cpu")
-        from twonines.models.image import load
-
         images = np.stack([load(path, session.input_size) for path in pictures])
         scores = session.run(images).score
         verdicts = ["NG" if s >= 0.5 else "OK" for s in scores]
@@ -113,7 +116,7 @@ def test_a_service_that_differs_leaves_no_model(
         teach_and_measure(
             load_dataset("folder", parts), tmp_path, TeachOptions(input_size=64), cache=cache
         )
-    assert not (tmp_path / "model.onnx").exists()
+    assert not list(tmp_path.glob("*.onnx"))
 
 
 def test_one_class_is_refused(tmp_path: Path, cache: Path) -> None:
@@ -131,3 +134,74 @@ def test_one_class_is_refused(tmp_path: Path, cache: Path) -> None:
 def test_options_are_checked(options: dict[str, int], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         TeachOptions(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("defects", [3, 4])
+def test_few_defects_still_reach_calibration(
+    parts: Path, cache: Path, tmp_path: Path, defects: int
+) -> None:
+    for name, count in (("good", 20), ("scratch", defects)):
+        (tmp_path / "few" / name).mkdir(parents=True)
+        for path in sorted((parts / name).iterdir())[:count]:
+            (tmp_path / "few" / name / path.name).write_bytes(path.read_bytes())
+    dataset = load_dataset("folder", tmp_path / "few")
+    result = teach_and_measure(dataset, tmp_path / "run", TeachOptions(input_size=64), cache=cache)
+    for part in (result.split.train, result.split.calibration, result.split.test):
+        assert {record.defect_class for record in part} == {"good", "scratch"}
+    session = InspectionSession.load(result.model, execution_provider="cpu")
+    images = np.stack([load(p, (64, 64)) for p in sorted((parts / "scratch").iterdir())])
+    assert (session.run(images).score >= 0.5).mean() > 0.8
+
+
+def test_two_defects_are_refused_with_the_reason(parts: Path, cache: Path, tmp_path: Path) -> None:
+    for name, count in (("good", 20), ("scratch", 2)):
+        (tmp_path / name).mkdir()
+        for path in sorted((parts / name).iterdir())[:count]:
+            (tmp_path / name / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(DatasetError, match="0 defective; every class needs at least three"):
+        teach_and_measure(load_dataset("folder", tmp_path), tmp_path / "run", cache=cache)
+
+
+def test_labels_without_a_difference_make_no_model(
+    parts: Path, cache: Path, tmp_path: Path
+) -> None:
+    for index, path in enumerate(sorted((parts / "good").iterdir())):
+        folder = tmp_path / "same" / ("good" if index % 2 else "bad")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / path.name).write_bytes(path.read_bytes())
+    dataset = load_dataset("folder", tmp_path / "same")
+    try:
+        result = teach_and_measure(
+            dataset, tmp_path / "run", TeachOptions(input_size=64), cache=cache
+        )
+    except GateError as exc:
+        assert "slope" in str(exc)
+    else:  # chance may leave a slope, never a good figure
+        assert result.card.metrics["auroc"].low is not None
+        assert result.card.metrics["auroc"].low < 0.6
+
+
+def test_novelty_limit_comes_from_calibration_pictures(taught: TeachResult) -> None:
+    session = InspectionSession.load(taught.model, execution_provider="cpu")
+    held = np.stack([load(r.path, (64, 64)) for r in taught.split.calibration])
+    limit = taught.card.policy.novelty_limit
+    assert limit == pytest.approx(1.25 * session.run(held).novelty.max(), rel=1e-3)
+    assert taught.card.calibration.n == len(taught.split.calibration) == len(held)
+
+
+def test_calibration_sees_no_training_picture(
+    parts: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[FloatArray] = []
+
+    def spy(
+        weights: HeadWeights, features: FloatArray, labels: npt.NDArray[np.int64]
+    ) -> HeadWeights:
+        seen.append(fit.novelty(weights, features).astype(np.float32))
+        return fit.calibrate(weights, features, labels)
+
+    monkeypatch.setattr("twonines.training.teach.calibrate", spy)
+    teach_and_measure(
+        load_dataset("folder", parts), tmp_path, TeachOptions(input_size=64), cache=cache
+    )
+    assert seen[0].min() > 0.1  # a picture that was taught has novelty 0
