@@ -117,10 +117,10 @@ def test_a_service_that_differs_leaves_no_model(
 
 
 def test_one_class_is_refused(tmp_path: Path, cache: Path) -> None:
-    (tmp_path / "good").mkdir()
+    (tmp_path / "scratch").mkdir()
     for index in range(8):
-        Image.new("L", (8, 8), index).save(tmp_path / "good" / f"{index}.png")
-    with pytest.raises(DatasetError, match="at least two, got good"):
+        Image.new("L", (8, 8), index).save(tmp_path / "scratch" / f"{index}.png")
+    with pytest.raises(DatasetError, match="at least two, got scratch"):
         teach_and_measure(load_dataset("folder", tmp_path), tmp_path / "run", cache=cache)
 
 
