@@ -22,6 +22,8 @@ def test_version_and_help() -> None:
     [
         (["train", "--dataset", "nope", "--out", "x"], "nope"),
         (["train", "--dataset", "elpv", "--out", "x", "--input-size", "8"], "input_size"),
+        (["train", "--dataset", "elpv", "--out", "x", "--task", "guess"], "anomaly"),
+        (["train", "--dataset", "elpv", "--out", "x", "--overkill-aim", "2"], "overkill_aim"),
         (["serve", "--model", "missing.onnx"], "missing.onnx"),
         (["score", "missing.onnx", "x", "--out", "t.csv"], "missing.onnx"),
         (["datasets", "check", "folder", "--root", "missing"], "missing"),
