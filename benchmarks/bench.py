@@ -75,7 +75,8 @@ def run_bench(
     # With so much handling a part on the model's side alone, the speed claim is at its limit.
     result["handling_limit_s"] = max(0.0, inspector.seconds / claims.SPEED_TARGET - slowest)
     tell("writing the report")
-    write_report(result, _examples(judged, dataset), out)
+    names_kinds = session.card.task == "classify"
+    write_report(result, _examples(judged, dataset, names_kinds), out)
     return result
 
 
@@ -89,6 +90,8 @@ def _result(
 ) -> dict[str, Any]:
     decides = dataset.has_good and session.card.has_good
     metrics = evaluate.decision_metrics(judged, seed) if decides else None
+    if metrics and session.card.task == "anomaly":
+        metrics["calibration_error"] = None  # its score is a limit's, not a probability
     prevalence = float(judged.defective.mean())
     return {
         "schema": SCHEMA,
@@ -102,7 +105,7 @@ def _result(
         "data": _data(session, dataset, split),
         "decides": decides,
         "metrics": metrics,
-        "typing": evaluate.typing_metrics(judged),
+        "typing": evaluate.typing_metrics(judged) if session.card.task == "classify" else None,
         "confusion": evaluate.confusion(judged, session.card.classes),
         "manual": inspector.summary(prevalence) if decides else inspector.summary(0.5),
         "sensitivity": _sensitivity(metrics, inspector) if metrics else [],
@@ -214,7 +217,7 @@ def _measure(
     return measure(model, readable, rounds=rounds, progress=progress)
 
 
-def _examples(judged: evaluate.Judged, dataset: Dataset) -> list[dict[str, Any]]:
+def _examples(judged: evaluate.Judged, dataset: Dataset, names_kinds: bool) -> list[dict[str, Any]]:
     """The worst mistakes, and some that were right, with the paths of their pictures."""
     pairs = list(zip(judged.records, judged.inspections, judged.scores, strict=True))
     escapes = [p for p in pairs if p[0].is_defective and p[1].verdict.value == "OK"]
@@ -222,7 +225,8 @@ def _examples(judged: evaluate.Judged, dataset: Dataset) -> list[dict[str, Any]]
     wrong = {id(p[0]) for p in (*escapes, *overkill)}
     mistyped = [
         p for p in pairs
-        if p[0].is_defective and id(p[0]) not in wrong and p[1].defect_class != p[0].defect_class
+        if names_kinds and p[0].is_defective and id(p[0]) not in wrong
+        and p[1].defect_class != p[0].defect_class
     ]  # fmt: skip
     wrong |= {id(p[0]) for p in mistyped}
     right = [p for p in pairs if id(p[0]) not in wrong]

@@ -10,13 +10,13 @@ import numpy as np
 from twonines.benchmarks import statistics as st
 from twonines.datasets.checks import content_digest
 from twonines.datasets.record import Dataset, Record
-from twonines.datasets.splits import Split, make_split
+from twonines.datasets.splits import Split, good_only, make_split
 from twonines.errors import DatasetError, ImageError
 from twonines.models.card import ModelCard
 from twonines.models.decision import decide
 from twonines.models.image import decode, resize
 from twonines.models.session import InspectionSession
-from twonines.types import Inspection, Verdict
+from twonines.types import DEFECTIVE, Inspection, Verdict
 
 _BATCH = 32
 PREVALENCES = (0.001, 0.01, 0.1)
@@ -62,6 +62,8 @@ def rebuild_split(card: ModelCard, dataset: Dataset) -> Split:
             "cannot be told from those that were taught"
         )
     split = make_split(dataset, seed=data.seed, method=data.split_kind)
+    if card.task == "anomaly":
+        split = good_only(split)
     wanted = (data.n_train, data.n_calibration, data.n_test)
     came = (len(split.train), len(split.calibration), len(split.test))
     if came != wanted:
@@ -149,7 +151,9 @@ def confusion(judged: Judged, classes: Sequence[str]) -> dict[str, Any]:
     said = [i.defect_class or "ERROR" for i in judged.inspections]
     columns = [*classes, *sorted(set(said) - set(classes))]
     true = [r.defect_class for r in judged.records]
-    rows = [*classes, *sorted(set(true) - set(classes))]
+    # A model that knows no kinds of defect leaves the true ones as rows of their own.
+    known = [c for c in classes if c != DEFECTIVE or c in true]
+    rows = [*known, *sorted(set(true) - set(known))]
     counts = [[0] * len(columns) for _ in rows]
     for row, column in zip(true, said, strict=True):
         counts[rows.index(row)][columns.index(column)] += 1

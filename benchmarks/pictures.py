@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from twonines.benchmarks.evaluate import Judged
 from twonines.models.image import load
+from twonines.types import DEFECTIVE
 
 matplotlib.use("Agg")
 _THUMBNAIL = (192, 192)
@@ -35,10 +36,14 @@ def write_confusion(table: dict[str, Any], path: Path) -> None:
 
 def write_mistakes(judged: Judged, path: Path) -> None:
     """Draw up to twelve wrong answers, the surest first; an empty sheet says there are none."""
+    names = {record.defect_class for record in judged.records}
+    # A model that knows no kinds of defect is right with "defective" on any of them.
+    general = "" if DEFECTIVE in names else DEFECTIVE
     wrong = [
         (abs((inspection.score or 0.0) - 0.5), record, inspection)
         for record, inspection in zip(judged.records, judged.inspections, strict=True)
         if inspection.defect_class != record.defect_class
+        and not (record.is_defective and inspection.defect_class == general)
     ]
     worst = sorted(wrong, key=lambda item: -item[0])[:_MOST]
     columns = 4

@@ -53,10 +53,11 @@ def plot_roc(result: dict[str, Any]) -> str:
     metrics, manual = result["metrics"], result["manual"]
     x, y = roc(*_scored(result["rows"]))
     axes.plot(100 * x, 100 * y, color=_AI, label="model, every threshold")
-    axes.plot(
-        100 * metrics["overkill_rate"]["value"], 100 * (1 - metrics["escape_rate"]["value"]),
-        "o", color=_AI, markersize=9, label="model, as set",
-    )  # fmt: skip
+    if metrics["overkill_rate"]["n"] and metrics["escape_rate"]["n"]:
+        axes.plot(
+            100 * metrics["overkill_rate"]["value"], 100 * (1 - metrics["escape_rate"]["value"]),
+            "o", color=_AI, markersize=9, label="model, as set",
+        )  # fmt: skip
     axes.plot(
         100 * manual["overkill_rate"], 100 * (1 - manual["escape_rate"]),
         "D", color=_MANUAL, markersize=9, label="manual inspection (modelled)",

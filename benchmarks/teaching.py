@@ -68,7 +68,9 @@ def judge(outputs: Outputs, records: Sequence[Record], card: ModelCard) -> Judge
 
 def _metrics(outputs: Outputs, records: Sequence[Record], card: ModelCard) -> dict[str, Metric]:
     judged = judge(outputs, records, card)
-    found: dict[str, dict[str, Any]] = {"typing_accuracy": typing_metrics(judged)}
+    found: dict[str, dict[str, Any]] = {}
+    if card.task == "classify":
+        found["typing_accuracy"] = typing_metrics(judged)
     if card.has_good:
         figures = decision_metrics(judged, card.training_data.seed)
         for name in (
@@ -85,7 +87,7 @@ def _metrics(outputs: Outputs, records: Sequence[Record], card: ModelCard) -> di
             count=figure.get("k"),
         )
         for name, figure in found.items()
-        if figure["n"]
+        if figure["n"] and np.isfinite([figure["value"], figure["low"], figure["high"]]).all()
     }
 
 

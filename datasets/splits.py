@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -70,6 +70,15 @@ def make_split(
         )
     train, calibration = parts.deal_with_every_class(rest, [1 - share, share])
     return parts.split(train, calibration, test)
+
+
+def good_only(split: Split) -> Split:
+    """The split with only the good pictures of training and calibration; the test set stays."""
+    return replace(
+        split,
+        train=tuple(record for record in split.train if not record.is_defective),
+        calibration=tuple(record for record in split.calibration if not record.is_defective),
+    )
 
 
 def folds(

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import timm
@@ -54,15 +55,11 @@ def map_in_order(source: dict[str, Tensor], target: dict[str, Tensor]) -> dict[s
     return mapped
 
 
-class Backbone(nn.Module):
-    """Frozen EfficientNet-Lite0 (Tan & Le 2019; Lite variant) with normalisation inside.
+class FrozenNetwork(nn.Module):
+    """EfficientNet-Lite0 (Tan & Le 2019; Lite variant) whose weights are never trained."""
 
-    ``forward`` takes images (N, H, W, 3) uint8 RGB and gives
-
-    * ``features`` (N, D) float32: mean, maximum, standard deviation and minimum over the places
-      of every block's output in :data:`STAGES`;
-    * ``places`` (N, C, h, w) float32: the stages 4 and 6 side by side at stride 16, for maps.
-    """
+    output_names: ClassVar[tuple[str, ...]] = ()
+    """What ``forward`` gives, in order, as the outputs of the ONNX graph are called."""
 
     def __init__(self, weights: Path | None = None) -> None:
         """Load the packaged weights, or a local state dict with timm's or the original names.
@@ -83,6 +80,26 @@ class Backbone(nn.Module):
         )
         self.eval().requires_grad_(False)
 
+    def stem(self, images: Tensor) -> Tensor:
+        """Normalise images (N, H, W, 3) uint8 RGB and give what the first block takes."""
+        # TensorFlow's Lite models were trained on (x - 127) / 128.
+        x = (images.permute(0, 3, 1, 2).to(torch.float32) - 127.0) / 128.0  # (N, 3, H, W)
+        first: Tensor = self.net.bn1(self.net.conv_stem(x))
+        return first
+
+
+class Backbone(FrozenNetwork):
+    """The network for whole pictures.
+
+    ``forward`` takes images (N, H, W, 3) uint8 RGB and gives
+
+    * ``features`` (N, D) float32: mean, maximum, standard deviation and minimum over the places
+      of every block's output in :data:`STAGES`;
+    * ``places`` (N, C, h, w) float32: the stages 4 and 6 side by side at stride 16, for maps.
+    """
+
+    output_names = ("features", "places")
+
     @property
     def widths(self) -> tuple[int, ...]:
         """Channels of each pooled block, in the order of ``features``."""
@@ -90,9 +107,7 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Give pooled ``features`` (N, D) and ``places`` (N, C, h, w)."""
-        # TensorFlow's Lite models were trained on (x - 127) / 128.
-        x = (images.permute(0, 3, 1, 2).to(torch.float32) - 127.0) / 128.0  # (N, 3, H, W)
-        x = self.net.bn1(self.net.conv_stem(x))
+        x = self.stem(images)
         pooled: list[Tensor] = []
         places: list[Tensor] = []
         for index, stage in enumerate(self.net.blocks):

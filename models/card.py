@@ -9,6 +9,8 @@ from twonines.errors import ModelFileError
 from twonines.types import GOOD
 
 CARD_KEY = "twonines.card"
+Task = Literal["classify", "anomaly"]
+"""``classify`` learns from pictures of every class, ``anomaly`` from good pictures alone."""
 
 
 class _Part(BaseModel):
@@ -53,7 +55,10 @@ class Policy(_Part):
 
 
 class Calibration(_Part):
-    """How raw scores became probabilities: Platt's sigmoid or temperature scaling."""
+    """How raw scores came to [0, 1]: Platt's sigmoid, temperature scaling or a limit.
+
+    A limit is what good pictures alone can give: the score decides, but is no probability.
+    """
 
     method: str
     n: int
@@ -65,7 +70,7 @@ class ModelCard(_Part):
 
     name: str = Field(min_length=1)
     version: str
-    task: Literal["classify"]
+    task: Task
     classes: tuple[str, ...] = Field(min_length=1)
     input_size: tuple[int, int]
     recipe: str

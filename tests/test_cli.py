@@ -22,6 +22,8 @@ def test_version_and_help() -> None:
     [
         (["train", "--dataset", "nope", "--out", "x"], "nope"),
         (["train", "--dataset", "elpv", "--out", "x", "--input-size", "8"], "input_size"),
+        (["train", "--dataset", "elpv", "--out", "x", "--task", "guess"], "anomaly"),
+        (["train", "--dataset", "elpv", "--out", "x", "--overkill-aim", "2"], "overkill_aim"),
         (["serve", "--model", "missing.onnx"], "missing.onnx"),
         (["serve"], "TWONINES_MODEL"),
         (["serve", "--model", "x", "--max-batch-size", "0"], "max_batch_size"),

@@ -13,9 +13,8 @@ from onnx import compose
 from torch import nn
 
 from twonines.errors import GateError
-from twonines.models.backbone import Backbone, weights_digest
+from twonines.models.backbone import FrozenNetwork, weights_digest
 from twonines.models.card import CARD_KEY, ModelCard
-from twonines.models.head import KernelHead
 from twonines.models.session import OUTPUT_NAMES, make_runtime
 
 OPSET = 18
@@ -26,7 +25,7 @@ TOLERANCE = 1e-4
 class Reference(nn.Module):
     """The PyTorch model that the ONNX file must agree with."""
 
-    def __init__(self, backbone: Backbone, head: KernelHead) -> None:
+    def __init__(self, backbone: FrozenNetwork, head: nn.Module) -> None:
         """Join the two parts."""
         super().__init__()
         self.backbone, self.head = backbone, head
@@ -37,23 +36,24 @@ class Reference(nn.Module):
         return result
 
 
-def export_backbone(backbone: Backbone, size: tuple[int, int], cache: Path) -> Path:
+def export_backbone(backbone: FrozenNetwork, size: tuple[int, int], cache: Path) -> Path:
     """Write the backbone's graph for one input size, or find it in the cache.
 
     Raises:
         GateError: ONNX Runtime and PyTorch differ on a seeded batch.
     """
-    key = hashlib.sha256(f"{weights_digest(backbone)} {size} {torch.__version__}".encode())
+    names = list(backbone.output_names)
+    key = hashlib.sha256(f"{weights_digest(backbone)} {names} {size} {torch.__version__}".encode())
     path = cache / "backbones" / f"{key.hexdigest()[:16]}-{size[0]}x{size[1]}.onnx"
     if path.exists():
         return path
     example = torch.zeros((2, *size, 3), dtype=torch.uint8)
-    data = _to_onnx(backbone, (example,), ["images"], ["features", "places"])
+    data = _to_onnx(backbone, (example,), ["images"], names)
     model = onnx.load_from_string(data)
     images = np.random.default_rng(0).integers(0, 256, (3, *size, 3), dtype=np.uint8)
     with torch.inference_mode():
         expected = backbone(torch.from_numpy(images))[0].numpy()
-    got = make_runtime(data, "cpu", 1).run(["features"], {"images": images})[0]
+    got = make_runtime(data, "cpu", 1).run(names[:1], {"images": images})[0]
     difference = float(np.abs(got - expected).max() / np.abs(expected).max())
     if not difference <= TOLERANCE:
         raise GateError(f"export: the backbone must agree to {TOLERANCE}, differs by {difference}")
@@ -64,23 +64,21 @@ def export_backbone(backbone: Backbone, size: tuple[int, int], cache: Path) -> P
     return path
 
 
-def export_model(backbone_onnx: Path, head: KernelHead) -> onnx.ModelProto:
-    """Join the backbone's graph and the head's into one model of the contract, without a card."""
+def export_model(backbone_onnx: Path, head: nn.Module) -> onnx.ModelProto:
+    """Join the backbone's graph and the head's into one model of the contract, without a card.
+
+    The head takes the backbone's outputs in order.
+    """
     backbone = onnx.load(backbone_onnx)
     shapes = {o.name: o.type.tensor_type.shape.dim for o in backbone.graph.output}
-    channels = shapes["places"][1].dim_value
-    height, width = shapes["places"][2].dim_value, shapes["places"][3].dim_value
-    examples = (
-        torch.zeros((2, shapes["features"][1].dim_value)),
-        torch.zeros((2, channels, height, width)),
+    examples = tuple(
+        torch.zeros((2, *(dim.dim_value for dim in shape[1:]))) for shape in shapes.values()
     )
-    data = _to_onnx(head.eval(), examples, ["features", "places"], list(OUTPUT_NAMES))
+    data = _to_onnx(head.eval(), examples, list(shapes), list(OUTPUT_NAMES))
     tail = compose.add_prefix(
         onnx.load_from_string(data), "head/", rename_inputs=False, rename_outputs=False
     )
-    joined = compose.merge_models(
-        backbone, tail, io_map=[("features", "features"), ("places", "places")]
-    )
+    joined = compose.merge_models(backbone, tail, io_map=[(name, name) for name in shapes])
     onnx.checker.check_model(joined)
     return joined
 

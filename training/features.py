@@ -35,6 +35,29 @@ def view_of(image: Image, view: int) -> Image:
     return np.ascontiguousarray(np.rot90(mirrored, view % 4))
 
 
+def image_batches(
+    paths: Sequence[Path], size: tuple[int, int], batch_size: int, *, view: int = 0
+) -> Iterator[Image]:
+    """Decoded and resized pictures (n, height, width, 3) in order, read by threads.
+
+    Raises:
+        ImageError: a picture cannot be read; the message names the file.
+    """
+    with ThreadPoolExecutor(available_threads()) as pool:
+        for start in range(0, len(paths), batch_size):
+            chunk = paths[start : start + batch_size]
+            yield np.stack(list(pool.map(lambda path: view_of(_load(path, size), view), chunk)))
+
+
+def _load(path: Path, size: tuple[int, int]) -> Image:
+    try:
+        return resize(decode(path.read_bytes()), size)
+    except OSError as exc:
+        raise ImageError(f"image: {path} cannot be read ({exc.strerror or exc})") from exc
+    except ImageError as exc:
+        raise type(exc)(f"{path}: {exc}") from exc
+
+
 @dataclass(frozen=True, slots=True)
 class Cached:
     """Features (D,) float32 that were found on disk."""

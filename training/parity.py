@@ -1,7 +1,6 @@
 """The parity gate: an export exists only if every path gives the same scores and verdicts."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +8,10 @@ import numpy as np
 import torch
 
 from twonines.errors import GateError
-from twonines.models.image import load
-from twonines.models.session import InspectionSession, Outputs, available_threads
+from twonines.models.session import InspectionSession, Outputs
 from twonines.training.export import TOLERANCE, Reference
-from twonines.types import FloatArray, Image
+from twonines.training.features import image_batches
+from twonines.types import FloatArray
 
 HttpScores = Callable[[Path, Sequence[Path]], tuple[FloatArray, list[str]]]
 """(model, pictures) -> scores (N,) and verdicts that the HTTP service gives."""
@@ -46,7 +45,7 @@ def check_parity(
     session = InspectionSession.load(model, execution_provider="cpu")
     parts, references = [], []
     done = 0
-    for images in _batches(pictures, session.input_size, batch_size):
+    for images in image_batches(pictures, session.input_size, batch_size):
         parts.append(session.run(images))
         with torch.inference_mode():
             references.append([t.numpy() for t in reference(torch.from_numpy(images))])
@@ -68,13 +67,6 @@ def join(parts: Sequence[Outputs]) -> Outputs:
     """Batches back into one."""
     names = ("score", "class_scores", "defect_map", "novelty")
     return Outputs(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-
-
-def _batches(pictures: Sequence[Path], size: tuple[int, int], batch_size: int) -> Iterator[Image]:
-    with ThreadPoolExecutor(available_threads()) as pool:
-        for start in range(0, len(pictures), batch_size):
-            chunk = pictures[start : start + batch_size]
-            yield np.stack(list(pool.map(lambda path: load(path, size), chunk)))
 
 
 def _compare(

@@ -2,69 +2,37 @@
 
 import json
 import platform
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image as PILImage
 
 from twonines import __version__
 from twonines.datasets.checks import content_digest
 from twonines.datasets.record import Dataset, Record
-from twonines.datasets.splits import Split
-from twonines.errors import DatasetError, GateError, SettingsError
-from twonines.models.backbone import DEFAULT_BACKBONE, Backbone
-from twonines.models.card import Calibration, Metric, ModelCard, Policy, TrainingData
+from twonines.datasets.splits import Split, good_only
+from twonines.errors import DatasetError
+from twonines.models.backbone import DEFAULT_BACKBONE
+from twonines.models.card import Metric, ModelCard, Task, TrainingData
 from twonines.models.decision import decide
-from twonines.models.head import HeadWeights, KernelHead
 from twonines.models.session import Outputs
-from twonines.training.export import (
-    Reference,
-    export_backbone,
-    export_model,
-    graph_digest,
-    write_model,
-)
-from twonines.training.features import FeatureExtractor
-from twonines.training.fit import FeatureLayout, calibrate, fit_head, novelty
+from twonines.training.anomaly import teach_good
+from twonines.training.classes import teach_classes
+from twonines.training.export import graph_digest, write_model
+from twonines.training.lesson import Lesson, Report, TaskChoice, Taught, TeachOptions
 from twonines.training.parity import HttpScores, Parity, check_parity
-from twonines.training.places import learn_map
-from twonines.types import GOOD
 
-Report = Callable[[str, int, int], None]
-"""(stage, done, total), for a progress display."""
-NOVELTY_MARGIN = 1.25
-FLATTEST = 0.1
-"""Least slope of the calibration; useful models have 2 and more."""
+__all__ = ["Report", "TeachOptions", "TeachResult", "choose_input_size", "choose_task", "teach"]
 
-
-@dataclass(frozen=True, slots=True)
-class TeachOptions:
-    """What a user may choose of the recipe.
-
-    ``input_size`` is the side of the model's square input in pixels; None takes what the pictures
-    offer, see :func:`choose_input_size`.
-    """
-
-    input_size: int | None = None
-    threshold: float = 0.5
-    views: int = 1
-    name: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse values outside their range by name."""
-        if self.input_size is not None and not 32 <= self.input_size <= 1024:
-            raise SettingsError(f"input_size: must lie in [32, 1024], got {self.input_size}")
-        if not 0 < self.threshold < 1:
-            raise SettingsError(f"threshold: must lie in (0, 1), got {self.threshold}")
-        if not 1 <= self.views <= 8:
-            raise SettingsError(f"views: must lie in [1, 8], got {self.views}")
+_LESSONS: dict[Task, Callable[[Lesson], Taught]] = {
+    "classify": teach_classes,
+    "anomaly": teach_good,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,55 +60,30 @@ def teach(
     """Teach a model and write ``out/model.onnx``, ``card.json`` and ``timings.json``.
 
     Raises:
-        DatasetError: the split leaves a class without training or calibration pictures.
+        DatasetError: the split leaves a task without the pictures that it needs.
         GateError: PyTorch, ONNX and HTTP disagree; no model is written then.
     """
-    classes = dataset.classes
-    _check_split(split, classes)
-    clock = _Clock()
-    backbone = Backbone()
+    if not split.test:
+        raise DatasetError("test split: must not be empty")
+    task = choose_task(split, options.task)
+    if task == "anomaly":
+        split = good_only(split)
     side = options.input_size or choose_input_size(dataset)
     size = (side, side)
-    report("backbone", 0, 1)
-    backbone_onnx = export_backbone(backbone, size, cache)
-    extract = FeatureExtractor(backbone_onnx, size, cache)
-    clock.lap("backbone")
-    views = [0, *_extra_views(dataset, options.views)]
-    features = [
-        extract(split.train, view=v, progress=lambda d, t: report("features", d, t)) for v in views
-    ]
-    held = extract(split.calibration, progress=lambda d, t: report("calibration", d, t))
-    clock.lap("features")
-    taught = list(split.train) * len(views)
-    weights = fit_head(
-        np.concatenate(features),
-        _labels(taught, classes),
-        np.array([record.certainty for record in taught], np.float32),
-        classes,
-        FeatureLayout.of(backbone.widths),
-        seed=split.seed,
-    )
-    weights = calibrate(weights, held, _labels(split.calibration, classes))
-    _check_calibration(weights, len(split.calibration))
-    place_weights, place_bias = learn_map(
-        extract.places, split.train, classes, split.seed, weights.has_good
-    )
-    weights = replace(weights, place_weights=place_weights, place_bias=place_bias)
-    limit = float(novelty(weights, held).max() * NOVELTY_MARGIN)
-    clock.lap("heads")
-    head = KernelHead(weights)
-    model = export_model(backbone_onnx, head)
+    lesson = Lesson(dataset, split, options, size, cache, report)
+    clock = lesson.clock
+    taught = _LESSONS[task](lesson)
     out.mkdir(parents=True, exist_ok=True)
     # A model of an earlier run must not be taken for one that passed this run's gate.
     (out / "model.onnx").unlink(missing_ok=True)
     candidate = out / "candidate.onnx"
-    card = _card(dataset, split, options, size, graph_digest(model), weights, limit)
-    write_model(model, card, candidate)
+    card = _card(lesson, taught)
+    write_model(taught.graph, card, candidate)
     clock.lap("export")
     with _left_only_if_good(candidate):
         pictures = [record.path for record in split.test]
         parity = check_parity(
-            Reference(backbone, head),
+            taught.reference,
             candidate,
             pictures,
             lambda outputs: [i.verdict.value for i in decide(outputs, card, [size] * len(outputs))],
@@ -155,7 +98,7 @@ def teach(
                 | ({} if parity.http is None else {"http": parity.http}),
             }
         )
-        write_model(model, card, candidate)
+        write_model(taught.graph, card, candidate)
     candidate.replace(out / "model.onnx")
     (out / "card.json").write_text(json.dumps(card.public(), indent=2, ensure_ascii=False) + "\n")
     (out / "timings.json").write_text(json.dumps(clock.seconds, indent=2) + "\n")
@@ -170,6 +113,14 @@ def _left_only_if_good(candidate: Path) -> Iterator[None]:
     except BaseException:
         candidate.unlink(missing_ok=True)
         raise
+
+
+def choose_task(split: Split, wanted: TaskChoice = "auto") -> Task:
+    """What was asked for; auto takes ``anomaly`` where all training pictures are good."""
+    if wanted != "auto":
+        return wanted
+    only_good = bool(split.train) and not any(record.is_defective for record in split.train)
+    return "anomaly" if only_good else "classify"
 
 
 def choose_input_size(dataset: Dataset) -> int:
@@ -188,77 +139,14 @@ def choose_input_size(dataset: Dataset) -> int:
     return int(np.clip(np.median(sides), 224, 320)) if sides else 224
 
 
-class _Clock:
-    """Seconds since the last lap, by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.seconds[stage] = now - self._last
-        self._last = now
-
-
-def _extra_views(dataset: Dataset, count: int) -> list[int]:
-    """Flips and turns that the part allows: half turn, mirrors, then quarter turns."""
-    if dataset.card.rotations_allowed:
-        return [2, 4, 6, 1, 3, 5, 7][: count - 1]
-    return [4][: count - 1] if dataset.card.flips_allowed else []
-
-
-def _labels(records: Sequence[Record], classes: Sequence[str]) -> npt.NDArray[np.int64]:
-    index = {name: i for i, name in enumerate(classes)}
-    return np.array([index[r.defect_class] for r in records], np.int64)
-
-
-def _check_calibration(weights: HeadWeights, count: int) -> None:
-    """A sigmoid that is flat answers every picture alike; such a model must not exist."""
-    if weights.has_good and weights.reject[0] < FLATTEST:
-        raise GateError(
-            f"calibration: the head must tell good from defective on {count} held-out pictures, "
-            f"its slope is {weights.reject[0]:.2g}; teach with more pictures or look at the labels"
-        )
-
-
-def _check_split(split: Split, classes: Sequence[str]) -> None:
-    if len(classes) < 2:
-        raise DatasetError(
-            f"classes: the recipe 'teach' needs at least two, got {', '.join(classes) or 'none'}"
-        )
-    for name, records in (("training", split.train), ("calibration", split.calibration)):
-        missing = [c for c in classes if c not in {r.defect_class for r in records}]
-        if name == "training" and missing:
-            raise DatasetError(f"{name} split: every class needs pictures, none of {missing}")
-        if not records:
-            raise DatasetError(f"{name} split: must not be empty")
-    if not split.test:
-        raise DatasetError("test split: must not be empty")
-    defective = sum(record.is_defective for record in split.calibration)
-    if classes[0] == GOOD and not 0 < defective < len(split.calibration):
-        raise DatasetError(
-            "calibration split: must hold good and defective pictures, got "
-            f"{len(split.calibration) - defective} good and {defective} defective; every class "
-            "needs at least three pictures, or three groups where the set names groups"
-        )
-
-
-def _card(
-    dataset: Dataset,
-    split: Split,
-    options: TeachOptions,
-    size: tuple[int, int],
-    weights_sha: str,
-    weights: HeadWeights,
-    limit: float,
-) -> ModelCard:
+def _card(lesson: Lesson, taught: Taught) -> ModelCard:
+    dataset, split = lesson.dataset, lesson.split
     return ModelCard(
-        name=options.name or dataset.card.name,
-        version=weights_sha[:12],
-        task="classify",
-        classes=dataset.classes,
-        input_size=size,
+        name=lesson.options.name or dataset.card.name,
+        version=graph_digest(taught.graph)[:12],
+        task=taught.task,
+        classes=taught.classes,
+        input_size=lesson.size,
         recipe="teach",
         backbone=DEFAULT_BACKBONE,
         training_data=TrainingData(
@@ -272,16 +160,8 @@ def _card(
             n_test=len(split.test),
         ),
         metrics={},
-        calibration=Calibration(
-            method="platt and temperature" if weights.has_good else "temperature",
-            n=len(split.calibration),
-            parameters={
-                "slope": float(weights.reject[0]),
-                "bias": float(weights.reject[1]),
-                "temperature": float(weights.temperature[0]),
-            },
-        ),
-        policy=Policy(threshold=options.threshold, novelty_limit=limit),
+        calibration=taught.calibration,
+        policy=taught.policy,
         software={
             "twonines": __version__,
             "python": platform.python_version(),

@@ -195,6 +195,13 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run; made where it is missing.")],
     root: Root = None,
     recipe: Annotated[str, typer.Option(help="Only 'teach' so far.")] = "teach",
+    task: Annotated[
+        Literal["auto", "classify", "anomaly"],
+        typer.Option(
+            help="classify learns every class, anomaly from good pictures alone; auto takes "
+            "anomaly where the training split holds nothing else."
+        ),
+    ] = "auto",
     seed: Seed = 0,
     split: Annotated[str, typer.Option(help="auto, official, grouped or random.")] = "auto",
     input_size: Annotated[
@@ -202,6 +209,9 @@ def train(
         typer.Option(help="Side of the model's input in pixels; default from the pictures."),
     ] = None,
     threshold: Annotated[float, typer.Option(help="NG from this score on.")] = 0.5,
+    overkill_aim: Annotated[
+        float, typer.Option(help="Share of good parts that anomaly may reject.")
+    ] = 0.01,
     views: Annotated[int, typer.Option(help="Flips and turns taught with each picture.")] = 1,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for features; default the user's cache.")
@@ -218,7 +228,10 @@ def train(
         from twonines.training.teach import TeachOptions
     except ImportError as exc:
         raise _needs("train", exc) from exc
-    options = TeachOptions(input_size=input_size, threshold=threshold, views=views)
+    options = TeachOptions(
+        input_size=input_size, threshold=threshold, views=views, task=task,
+        overkill_aim=overkill_aim,
+    )  # fmt: skip
     with Stages() as stages:
         result = teach_and_measure(
             load_dataset(dataset, root),
@@ -237,6 +250,12 @@ def train(
     if parts.dropped:
         typer.echo(
             f"dropped from the test: {len(parts.dropped)} pictures that also stand in training"
+        )
+    if result.card.task == "anomaly":
+        held = result.card.calibration
+        typer.echo(
+            f"overkill to expect at a threshold of 0.5: {held.parameters['expected_overkill']:.1%} "
+            f"from {held.n} held-out good pictures (aim {overkill_aim:.1%})"
         )
     for name, metric in result.card.metrics.items():
         typer.echo(

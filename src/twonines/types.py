@@ -12,6 +12,8 @@ FloatArray = npt.NDArray[np.float32]
 
 GOOD = "good"
 """The defect class of a part without a defect."""
+DEFECTIVE = "defective"
+"""The defect class of a part that is not good, where the model knows no kinds."""
 
 
 class Verdict(StrEnum):

@@ -120,10 +120,10 @@ def test_a_service_that_differs_leaves_no_model(
 
 
 def test_one_class_is_refused(tmp_path: Path, cache: Path) -> None:
-    (tmp_path / "good").mkdir()
+    (tmp_path / "scratch").mkdir()
     for index in range(8):
-        Image.new("L", (8, 8), index).save(tmp_path / "good" / f"{index}.png")
-    with pytest.raises(DatasetError, match="at least two, got good"):
+        Image.new("L", (8, 8), index).save(tmp_path / "scratch" / f"{index}.png")
+    with pytest.raises(DatasetError, match="at least two, got scratch"):
         teach_and_measure(load_dataset("folder", tmp_path), tmp_path / "run", cache=cache)
 
 
@@ -200,7 +200,7 @@ def test_calibration_sees_no_training_picture(
         seen.append(fit.novelty(weights, features).astype(np.float32))
         return fit.calibrate(weights, features, labels)
 
-    monkeypatch.setattr("twonines.training.teach.calibrate", spy)
+    monkeypatch.setattr("twonines.training.classes.calibrate", spy)
     teach_and_measure(
         load_dataset("folder", parts), tmp_path, TeachOptions(input_size=64), cache=cache
     )

@@ -1,0 +1,102 @@
+"""What every task of the recipe is given, and what it gives back."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import onnx
+
+from twonines.datasets.record import Dataset
+from twonines.datasets.splits import Split
+from twonines.errors import SettingsError
+from twonines.models.card import Calibration, Policy, Task
+from twonines.training.export import Reference
+
+Report = Callable[[str, int, int], None]
+"""(stage, done, total), for a progress display."""
+TaskChoice = Literal["auto", "classify", "anomaly"]
+TASKS: tuple[TaskChoice, ...] = ("auto", "classify", "anomaly")
+
+
+@dataclass(frozen=True, slots=True)
+class TeachOptions:
+    """What a user may choose of the recipe.
+
+    ``task`` auto learns from good pictures alone where the training split holds nothing else.
+    ``input_size`` is the side of the model's square input in pixels; None takes what the pictures
+    offer, see :func:`twonines.training.teach.choose_input_size`. ``overkill_aim`` is the share of
+    good parts that a model taught on good pictures may reject.
+    """
+
+    input_size: int | None = None
+    threshold: float = 0.5
+    views: int = 1
+    name: str | None = None
+    task: TaskChoice = "auto"
+    overkill_aim: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range by name."""
+        if self.input_size is not None and not 32 <= self.input_size <= 1024:
+            raise SettingsError(f"input_size: must lie in [32, 1024], got {self.input_size}")
+        if not 0 < self.threshold < 1:
+            raise SettingsError(f"threshold: must lie in (0, 1), got {self.threshold}")
+        if not 1 <= self.views <= 8:
+            raise SettingsError(f"views: must lie in [1, 8], got {self.views}")
+        if self.task not in TASKS:
+            raise SettingsError(f"task: must be one of {', '.join(TASKS)}, got {self.task!r}")
+        if not 0 < self.overkill_aim < 0.5:
+            raise SettingsError(f"overkill_aim: must lie in (0, 0.5), got {self.overkill_aim}")
+
+
+class Clock:
+    """Seconds since the last lap, by stage."""
+
+    def __init__(self) -> None:
+        """Start now."""
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Give the time since the last lap to ``stage``."""
+        now = time.perf_counter()
+        self.seconds[stage] = now - self._last
+        self._last = now
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """The pictures and the choices, with ``size`` (height, width) of the model's input."""
+
+    dataset: Dataset
+    split: Split
+    options: TeachOptions
+    size: tuple[int, int]
+    cache: Path
+    report: Report
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def views(self) -> list[int]:
+        """The picture itself, then the flips and turns that the part allows.
+
+        Half turn and mirrors come first, then quarter turns.
+        """
+        more = self.options.views - 1
+        if self.dataset.card.rotations_allowed:
+            return [0, *[2, 4, 6, 1, 3, 5, 7][:more]]
+        return [0, *[4][:more]] if self.dataset.card.flips_allowed else [0]
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """A task's result: the PyTorch model, its ONNX graph, and what the card says of both."""
+
+    task: Task
+    classes: tuple[str, ...]
+    reference: Reference
+    graph: onnx.ModelProto
+    calibration: Calibration
+    policy: Policy
