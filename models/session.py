@@ -4,7 +4,6 @@ import hashlib
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
@@ -13,30 +12,13 @@ import onnxruntime as ort
 
 from twonines.errors import ModelFileError, SettingsError
 from twonines.models.card import ModelCard
-from twonines.types import FloatArray, Image
+from twonines.models.outputs import Outputs as Outputs
+from twonines.types import Image
 
 Provider = Literal["auto", "cpu", "openvino"]
 PROVIDERS: tuple[Provider, ...] = ("auto", "cpu", "openvino")
 OUTPUT_NAMES = ("score", "class_scores", "defect_map", "novelty")
 _OPENVINO_LIBRARY = "twonines_openvino"
-
-
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """The contract's outputs for N pictures, all float32.
-
-    ``score`` (N,) and ``class_scores`` (N, K) are probabilities, ``defect_map`` (N, h, w) lies in
-    [0, 1], ``novelty`` (N,) is 0 at the training pictures' centre and grows without bound.
-    """
-
-    score: FloatArray
-    class_scores: FloatArray
-    defect_map: FloatArray
-    novelty: FloatArray
-
-    def __len__(self) -> int:
-        """Number of pictures."""
-        return len(self.score)
 
 
 def available_threads() -> int:
