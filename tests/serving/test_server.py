@@ -1,3 +1,4 @@
+import inspect
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from twonines.cli import serve
 from twonines.errors import ModelFileError, SettingsError
 from twonines.models import session
 from twonines.serving.server import run_server
@@ -42,6 +44,11 @@ def test_provider_that_cannot_be_had_ends_before_anything_is_served(
     settings = ServeSettings(model=tiny_model, port=free_port(), execution_provider="openvino")
     with pytest.raises(SettingsError, match="'openvino' cannot be used, it is missing"):
         run_server(settings)
+
+
+def test_every_setting_has_a_flag() -> None:
+    flags = {parameter.lower() for parameter in inspect.signature(serve).parameters}
+    assert flags == set(ServeSettings.model_fields)
 
 
 def test_serves_until_a_signal(tiny_model: Path) -> None:
