@@ -14,7 +14,8 @@ Task = Literal["classify", "anomaly"]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A limit or rate that is not a number would compare as false, and so pass.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Metric(_Part):

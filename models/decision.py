@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from twonines.models.card import ModelCard
-from twonines.models.session import Outputs
+from twonines.models.outputs import Outputs
 from twonines.types import GOOD, FloatArray, Inspection, Region, Verdict
 
 
@@ -19,21 +19,31 @@ def decide(outputs: Outputs, card: ModelCard, sizes: Sequence[tuple[int, int]]) 
         sizes: N (height, width) of the uploaded pictures, for regions in their pixels.
 
     Returns:
-        N inspections in order. An output that is not finite gives ``ERROR``, never ``OK``.
+        N inspections in order. An output that is not finite, or a score outside [0, 1], gives
+        ``ERROR``, never ``OK``; a model that knows no good parts never gives ``OK`` either.
+
+    Raises:
+        ValueError: an output is not of N pictures or of the card's classes.
     """
-    if len(sizes) != len(outputs):
-        raise ValueError(f"sizes: must hold {len(outputs)} entries, got {len(sizes)}")
+    outputs.check(len(sizes), len(card.classes))
     return [_decide_one(outputs, index, card, size) for index, size in enumerate(sizes)]
 
 
 def _decide_one(outputs: Outputs, index: int, card: ModelCard, size: tuple[int, int]) -> Inspection:
     score, novelty = float(outputs.score[index]), float(outputs.novelty[index])
     class_scores = outputs.class_scores[index]
-    finite = np.isfinite(score) and np.isfinite(novelty) and np.isfinite(class_scores).all()
-    if not finite:
+    defect_map = outputs.defect_map[index]
+    if not all(np.isfinite(v).all() for v in (score, novelty, class_scores, defect_map)):
         return Inspection(Verdict.ERROR, error="the model gave a value that is not finite")
+    if not 0 <= score <= 1:
+        return Inspection(
+            Verdict.ERROR, error=f"the model's score must lie in [0, 1], it gave {score:g}"
+        )
     policy, reasons = card.policy, []
     verdict = Verdict.NG if score >= policy.threshold else Verdict.OK
+    if verdict is Verdict.OK and not card.has_good:
+        verdict = Verdict.REVIEW
+        reasons.append("the model knows no good parts, so it cannot accept one")
     if policy.novelty_limit is not None and novelty > policy.novelty_limit:
         verdict = Verdict.REVIEW
         reasons.append(
@@ -42,7 +52,7 @@ def _decide_one(outputs: Outputs, index: int, card: ModelCard, size: tuple[int, 
     defect = _defect_class(class_scores, card)
     regions: tuple[Region, ...] = ()
     if verdict is not Verdict.OK:
-        regions = find_regions(outputs.defect_map[index], card, size, defect)
+        regions = find_regions(defect_map, card, size, defect)
     return Inspection(
         verdict=verdict,
         score=score,

@@ -7,17 +7,20 @@ no train/serve gap.
 import io
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
 from PIL import Image as PILImage
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from twonines.errors import ImageError, ImageTypeError, TooLargeError
+from twonines.models.png import verify_png
 from twonines.types import Image
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = 40_000_000
+_STRIP_PIXELS = 2**20
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: PILImage.Transpose.FLIP_LEFT_RIGHT,
@@ -36,8 +39,10 @@ PILImage.MAX_IMAGE_PIXELS = None
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
     """Decode one picture.
 
-    EXIF orientation is applied, 16-bit grey is scaled to 8 bits, transparency is laid on black,
-    and of an animation the first frame is taken.
+    EXIF orientation is applied, 16-bit grey is scaled to 8 bits, and transparency is laid on
+    black. A file that holds several pictures, such as a TIFF of several pages or an animation, is
+    refused, because the later ones would pass without having been inspected. A camera's MPO is
+    taken: its first picture is the photograph, what follows are previews or other views of it.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -45,7 +50,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
     Raises:
         ImageTypeError: the bytes are no picture of a known type.
         TooLargeError: the header announces more than ``max_pixels``.
-        ImageError: the picture is truncated or damaged.
+        ImageError: the picture is truncated or damaged, or not the only one in the file.
     """
     if not data:
         raise ImageError("image: must not be empty, got 0 bytes")
@@ -58,12 +63,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
                     raise TooLargeError(
                         f"image: at most {max_pixels} pixels are taken, got {width} x {height}"
                     )
-                if opened.format == "JPEG" and opened.mode in ("L", "RGB"):
-                    return _orient(_strict_jpeg(data), opened.getexif().get(_ORIENTATION, 1))
-                if opened.format == "PNG":
-                    _verify_png(data)
-                opened.load()
-                return _to_rgb(opened)
+                return _decode_opened(opened, data)
     except ImageError:
         raise
     except UnidentifiedImageError as exc:
@@ -76,19 +76,44 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
         raise ImageError(f"image: cannot be decoded, the file is damaged ({exc})") from exc
 
 
-def _strict_jpeg(data: bytes) -> Image:
+def count_pixels(data: bytes) -> int:
+    """Pixels that the header announces; 0 where it cannot be read and nothing will be decoded."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with PILImage.open(io.BytesIO(data), formats=FORMATS) as opened:
+                return opened.width * opened.height
+    except Exception:  # as in decode, which gives the reason
+        return 0
+
+
+def _decode_opened(opened: PILImage.Image, data: bytes) -> Image:
+    kind = opened.format
+    if kind in ("JPEG", "MPO"):
+        if opened.mode in ("L", "RGB"):
+            return _orient(_strict_jpeg(data, "RGB"), opened.getexif().get(_ORIENTATION, 1))
+        # Pillow knows the many ways of CMYK; it only needs to be told of damage.
+        _strict_jpeg(data, "CMYK")
+    elif getattr(opened, "is_animated", False):
+        raise ImageError(f"image: must hold one picture, got a {kind} of several frames or pages")
+    elif kind == "PNG":
+        verify_png(data)
+    elif kind == "TIFF" and "jpeg" in str(opened.info.get("compression")):
+        raise ImageError(
+            "image: TIFF must be uncompressed or compressed without loss, got JPEG in TIFF, "
+            "whose damage cannot be told"
+        )
+    opened.load()
+    return _to_rgb(opened)
+
+
+def _strict_jpeg(data: bytes, colours: str) -> Image:
     """Decode JPEG and refuse what libjpeg only warns of.
 
     Pillow fills what a damaged file lacks and says nothing: of 1,000 pictures with one changed
     byte it gave 494 visibly wrong ones, this gives 38.
     """
-    return np.asarray(simplejpeg.decode_jpeg(data, "RGB", strict=True))
-
-
-def _verify_png(data: bytes) -> None:
-    """Check every chunk's checksum, which loading alone does not."""
-    with PILImage.open(io.BytesIO(data), formats=("PNG",)) as copy:
-        copy.verify()
+    return np.asarray(simplejpeg.decode_jpeg(data, colours, strict=True))
 
 
 def _orient(image: Image, orientation: int) -> Image:
@@ -100,24 +125,39 @@ def _orient(image: Image, orientation: int) -> Image:
 
 
 def _to_rgb(opened: PILImage.Image) -> Image:
-    """Orient and convert a loaded picture to (H, W, 3) uint8 RGB."""
-    upright = ImageOps.exif_transpose(opened)
-    if upright.mode in ("I;16", "I;16L", "I;16B", "I"):
-        wide = np.asarray(upright, dtype=np.int64)
-        if wide.size and (wide.min() < 0 or wide.max() > 65535):
-            raise ImageError(
-                "image: grey values must lie in [0, 65535], "
-                f"got [{int(wide.min())}, {int(wide.max())}]"
-            )
-        grey = ((wide + 128) // 257).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if upright.mode == "F":
+    """Orient and convert a loaded picture to (H, W, 3) uint8 RGB.
+
+    In strips, because a whole picture in each of the modes on the way takes many times the
+    memory of the answer.
+    """
+    if opened.mode == "F":
         raise ImageError("image: must have 8 or 16 bits a channel, got 32-bit float")
-    if upright.mode in ("LA", "PA", "RGBA") or "transparency" in upright.info:
-        rgba = upright.convert("RGBA")
+    if opened.mode == "I":
+        extremes: Any = opened.getextrema()
+        low, high = extremes
+        if low < 0 or high > 65535:
+            raise ImageError(f"image: grey values must lie in [0, 65535], got [{low}, {high}]")
+    method = _UPRIGHT.get(opened.getexif().get(_ORIENTATION, 1))
+    upright = opened if method is None else opened.transpose(method)
+    width, height = upright.size
+    image = np.empty((height, width, 3), np.uint8)
+    step = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, step):
+        bottom = min(top + step, height)
+        image[top:bottom] = _strip_rgb(upright.crop((0, top, width, bottom)))
+    return image
+
+
+def _strip_rgb(strip: PILImage.Image) -> Image:
+    """Convert one strip to uint8 RGB, or to (h, w, 1) where it is grey of 16 bits."""
+    if strip.mode in ("I;16", "I;16L", "I;16B", "I"):
+        grey = (np.asarray(strip).astype(np.uint32) + 128) // 257
+        return grey.astype(np.uint8)[:, :, None]
+    if strip.mode in ("LA", "PA", "RGBA") or "transparency" in strip.info:
+        rgba = strip.convert("RGBA")
         ground = PILImage.new("RGBA", rgba.size, (0, 0, 0, 255))
-        upright = PILImage.alpha_composite(ground, rgba)
-    return np.asarray(upright.convert("RGB"))
+        strip = PILImage.alpha_composite(ground, rgba)
+    return np.asarray(strip.convert("RGB"))
 
 
 def resize(image: Image, size: tuple[int, int]) -> Image:

@@ -2,9 +2,10 @@
 
 import hashlib
 import os
+import stat
+import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
@@ -13,30 +14,16 @@ import onnxruntime as ort
 
 from twonines.errors import ModelFileError, SettingsError
 from twonines.models.card import ModelCard
-from twonines.types import FloatArray, Image
+from twonines.models.decision import decide
+from twonines.models.outputs import Outputs as Outputs
+from twonines.types import Image
 
 Provider = Literal["auto", "cpu", "openvino"]
 PROVIDERS: tuple[Provider, ...] = ("auto", "cpu", "openvino")
 OUTPUT_NAMES = ("score", "class_scores", "defect_map", "novelty")
 _OPENVINO_LIBRARY = "twonines_openvino"
-
-
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """The contract's outputs for N pictures, all float32.
-
-    ``score`` (N,) and ``class_scores`` (N, K) are probabilities, ``defect_map`` (N, h, w) lies in
-    [0, 1], ``novelty`` (N,) is 0 at the training pictures' centre and grows without bound.
-    """
-
-    score: FloatArray
-    class_scores: FloatArray
-    defect_map: FloatArray
-    novelty: FloatArray
-
-    def __len__(self) -> int:
-        """Number of pictures."""
-        return len(self.score)
+_MAX_SHIFT = 1e-3
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 def available_threads() -> int:
@@ -65,33 +52,71 @@ def openvino_devices() -> tuple[Sequence[ort.OrtEpDevice], str]:
     return devices, "" if devices else "the OpenVINO plugin finds no Intel processor here"
 
 
+def read_model(path: Path) -> bytes:
+    """The bytes of a model file.
+
+    Raises:
+        ModelFileError: there is no such file, or it is a folder, a pipe or a device.
+    """
+    try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):  # a pipe would be waited for, for ever
+            raise ModelFileError(
+                f"model: {path} must be a file, got a folder or something else that is no file"
+            )
+        return Path(path).read_bytes()
+    except OSError as exc:
+        raise ModelFileError(f"model: {path} cannot be read ({exc.strerror})") from exc
+
+
 def make_runtime(
-    model: bytes | Path, execution_provider: Literal["cpu", "openvino"], threads: int
+    model: bytes | Path,
+    execution_provider: Literal["cpu", "openvino"],
+    threads: int,
+    origin: str | None = None,
 ) -> ort.InferenceSession:
     """An ONNX Runtime session; float32 on either provider.
 
+    Args:
+        model: the file, or its bytes.
+        execution_provider: where it runs.
+        threads: threads of one run.
+        origin: the name in messages, where ``model`` is bytes.
+
     Raises:
         SettingsError: the provider cannot be had on this machine.
-        ModelFileError: the file is no ONNX model.
+        ModelFileError: the file is no ONNX model, or keeps weights in other files.
     """
+    data = model if isinstance(model, bytes) else read_model(model)
+    label = origin or ("bytes" if isinstance(model, bytes) else str(model))
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised, and our message says it
     options.intra_op_num_threads = threads
-    source = model if isinstance(model, bytes) else str(model)
-    try:
-        if execution_provider == "cpu":
-            return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        devices, reason = openvino_devices()
-        if not devices:
-            raise SettingsError(f"execution_provider: 'openvino' cannot be used, {reason}")
-        config = f'{{"CPU":{{"INFERENCE_PRECISION_HINT":"f32","INFERENCE_NUM_THREADS":{threads}}}}}'
-        options.add_provider_for_devices(devices, {"load_config": config})
-        return ort.InferenceSession(source, options)
-    except SettingsError:
-        raise
-    except Exception as exc:  # ONNX Runtime's classes share no public base
-        label = "bytes" if isinstance(model, bytes) else str(model)
-        raise ModelFileError(f"model: {label} must be an ONNX model, got an error: {exc}") from exc
+    # Weights in other files are outside the digest. ONNX Runtime would take them from the working
+    # folder; here it finds an empty one.
+    with tempfile.TemporaryDirectory(prefix="twonines-") as empty:
+        options.add_session_config_entry(_WEIGHTS_FOLDER, empty)
+        try:
+            if execution_provider == "cpu":
+                return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            devices, reason = openvino_devices()
+            if not devices:
+                raise SettingsError(f"execution_provider: 'openvino' cannot be used, {reason}")
+            config = (
+                f'{{"CPU":{{"INFERENCE_PRECISION_HINT":"f32","INFERENCE_NUM_THREADS":{threads}}}}}'
+            )
+            options.add_provider_for_devices(devices, {"load_config": config})
+            return ort.InferenceSession(data, options)
+        except SettingsError:
+            raise
+        except Exception as exc:  # ONNX Runtime's classes share no public base
+            if "external data" in str(exc).lower():
+                raise ModelFileError(
+                    f"model: {label} must hold all its weights, got a model that keeps some in "
+                    "other files"
+                ) from exc
+            raise ModelFileError(
+                f"model: {label} must be an ONNX model, got an error: {exc}"
+            ) from exc
 
 
 class InspectionSession:
@@ -137,18 +162,16 @@ class InspectionSession:
             )
         if threads is not None and threads < 1:
             raise SettingsError(f"threads: must be at least 1, got {threads}")
-        try:
-            data = Path(path).read_bytes()
-        except OSError as exc:
-            raise ModelFileError(f"model: {path} cannot be read ({exc.strerror})") from exc
+        data = read_model(path)
         count = threads or available_threads()
         digest = hashlib.sha256(data).hexdigest()
         first = "openvino" if execution_provider == "openvino" else "cpu"
-        runtime = make_runtime(data, cast(Literal["cpu", "openvino"], first), count)
+        runtime = make_runtime(data, cast(Literal["cpu", "openvino"], first), count, str(path))
         card = ModelCard.from_metadata(dict(runtime.get_modelmeta().custom_metadata_map), str(path))
         _check_contract(runtime, card, str(path))
+        _check_outputs(runtime, card, str(path))
         session = cls(runtime, card, digest, first, f"{first} was asked for")
-        return _choose(session, data, count) if execution_provider == "auto" else session
+        return choose(session, data, count) if execution_provider == "auto" else session
 
     def run(self, images: Image) -> Outputs:
         """Inspect a batch.
@@ -185,29 +208,72 @@ def _check_contract(runtime: ort.InferenceSession, card: ModelCard, origin: str)
         )
 
 
-def _choose(session: InspectionSession, data: bytes, threads: int) -> InspectionSession:
-    """Take OpenVINO where it is here, faster and of the same verdicts."""
+def _check_outputs(runtime: ort.InferenceSession, card: ModelCard, origin: str) -> None:
+    """Refuse a graph whose outputs are not of the batch's length or of the card's classes."""
+    for count in (1, 2):
+        try:
+            images = np.zeros((count, *card.input_size, 3), np.uint8)
+            outputs = Outputs(*runtime.run(list(OUTPUT_NAMES), {"images": images}))
+            outputs.check(count, len(card.classes))
+        except Exception as exc:  # ONNX Runtime's classes share no public base
+            raise ModelFileError(
+                f"model: {origin} must give its card's outputs for {count} pictures, "
+                f"got an error: {exc}"
+            ) from exc
+
+
+def choose(session: InspectionSession, data: bytes, threads: int) -> InspectionSession:
+    """Take OpenVINO where it is here, faster and of the same verdicts; else say why not."""
     devices, reason = openvino_devices()
     if not devices:
         session.choice = f"cpu, the only provider here: {reason}"
         return session
-    rival = InspectionSession(
-        make_runtime(data, "openvino", threads), session.card, session.digest, "openvino", ""
-    )
-    height, width = session.input_size
-    probe = np.random.default_rng(0).integers(0, 256, (8, height, width, 3), dtype=np.uint8)
-    threshold = session.card.policy.threshold
-    mine, theirs = session.run(probe).score, rival.run(probe).score
-    if not np.array_equal(mine >= threshold, theirs >= threshold):
-        session.choice = "cpu: OpenVINO changes verdicts of this model"
+    probe = _probe(session.input_size)
+    try:
+        runtime = make_runtime(data, "openvino", threads)
+        rival = InspectionSession(runtime, session.card, session.digest, "openvino", "")
+        change = _changes(session, rival, probe)
+        slow, fast = _median_seconds(session, probe), _median_seconds(rival, probe)
+    except Exception as exc:  # a plugin that cannot run this model must not stop the service
+        session.choice = f"cpu: OpenVINO cannot run this model ({exc})"
         return session
-    slow, fast = _median_seconds(session, probe), _median_seconds(rival, probe)
+    if change:
+        session.choice = f"cpu: OpenVINO changes {change}"
+        return session
     winner = rival if fast < slow else session
     winner.choice = (
         f"{winner.execution_provider}: {len(probe) / slow:.0f} images/s on cpu, "
         f"{len(probe) / fast:.0f} on openvino, the same verdicts"
     )
     return winner
+
+
+def _probe(size: tuple[int, int]) -> Image:
+    """Plain, shaded and noisy pictures from dark to bright, (8, height, width, 3) uint8."""
+    height, width = size
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    ramp = np.linspace(0, 255, width).astype(np.uint8)[None, :, None]
+    shaded = np.broadcast_to(ramp, (height, width, 3))
+    plain = [np.full((height, width, 3), level, np.uint8) for level in (0, 96, 160, 255)]
+    return np.stack([*plain, shaded, shaded[:, ::-1], noise, noise // 4 + 96])
+
+
+def _changes(session: InspectionSession, rival: InspectionSession, probe: Image) -> str:
+    """What the rival answers otherwise; empty where nothing matters."""
+    sizes = [session.input_size] * len(probe)
+    mine, theirs = session.run(probe), rival.run(probe)
+    for before, after in zip(
+        decide(mine, session.card, sizes), decide(theirs, session.card, sizes), strict=True
+    ):
+        if before.verdict is not after.verdict:
+            return f"verdicts of this model, {before.verdict} to {after.verdict}"
+        if before.defect_class != after.defect_class:
+            return f"classes of this model, {before.defect_class} to {after.defect_class}"
+    shift = float(np.abs(mine.score - theirs.score).max())
+    if not shift <= _MAX_SHIFT:  # also where it is not finite
+        return f"scores of this model by {shift:.2g}"
+    return ""
 
 
 def _median_seconds(session: InspectionSession, probe: Image, repeats: int = 5) -> float:

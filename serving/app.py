@@ -30,6 +30,7 @@ from twonines.serving.intake import Picture, Upload, read_upload
 from twonines.serving.metrics import Metrics
 from twonines.serving.middleware import INSPECT_PATH, RequestId, add_errors
 from twonines.serving.recent import Recent
+from twonines.serving.room import UploadRoom
 from twonines.settings import ServeSettings
 
 log = logging.getLogger(__name__)
@@ -59,10 +60,11 @@ _BODY: dict[str, Any] = {
 }
 _STATUSES = {
     400: "malformed form",
+    408: "upload too slow",
     413: "too many bytes, pixels or files",
     415: "not a picture",
     422: "cannot be decoded",
-    429: "queue full; see Retry-After",
+    429: "queue or upload room full; see Retry-After",
     503: "not ready",
     504: "not answered in time",
 }
@@ -78,6 +80,8 @@ class Service:
         self.session: InspectionSession | None = None
         self.batcher: Batcher | None = None
         self.recent = Recent(settings.max_recent_bytes)
+        self.uploads = UploadRoom(settings.max_inflight_bytes)
+        self._drawing = asyncio.Semaphore(1)  # one at a time: each holds several large pictures
 
     def start(self) -> None:
         """Load and warm the model."""
@@ -101,6 +105,7 @@ class Service:
             queue_size=settings.queue_size,
             decode_workers=settings.decode_workers,
             max_pixels=settings.max_pixels,
+            max_decode_pixels=settings.max_decode_pixels,
             metrics=self.metrics,
         )
         log.info("model %s %s on %s", card.name, card.version, session.choice)
@@ -133,7 +138,8 @@ class Service:
             raise NotReadyError("the model is not loaded yet")
         if data is None:
             raise UnknownError("id: must be of a recent inspection; this one is not kept")
-        return await asyncio.to_thread(_overlay_png, session, data, self.settings.max_pixels)
+        async with self._drawing:
+            return await asyncio.to_thread(_overlay_png, session, data, self.settings.max_pixels)
 
     async def inspect(self, pictures: Sequence[Picture]) -> list[Answer | TwoninesError]:
         """An answer or an error for every picture, in order.
@@ -202,12 +208,14 @@ def create_app(settings: ServeSettings) -> FastAPI:
     async def inspect(request: Request) -> JSONResponse:
         """Inspect one picture or many; a verdict for each, in order."""
         start = time.perf_counter()
-        with service.metrics.requests.track_inprogress(), service.metrics.request.time():
+        metrics = service.metrics
+        with metrics.requests.track_inprogress(), metrics.request.time():
             if service.batcher is None:
                 raise NotReadyError("the service is not ready")
-            upload = await read_upload(request, settings)
-            outcomes = await _while_connected(request, service, upload)
-            body, status = build_answer(upload, outcomes, service.metrics, service.recent)
+            with service.uploads.hold() as held:
+                upload = await read_upload(request, settings, held)
+                outcomes = await _while_connected(request, service, upload)
+                body, status = build_answer(upload, outcomes, metrics, service.recent)
             body["model"] = service.model()
             seconds = time.perf_counter() - start
             body["timings_ms"] = {**slowest(outcomes), "request": seconds * 1e3}

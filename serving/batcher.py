@@ -15,9 +15,10 @@ import numpy as np
 from twonines.errors import NotReadyError, OverloadedError, TwoninesError
 from twonines.models.card import ModelCard
 from twonines.models.decision import decide
-from twonines.models.image import MAX_PIXELS, decode, resize
+from twonines.models.image import MAX_PIXELS, count_pixels, decode, resize
 from twonines.models.session import Outputs, available_threads
 from twonines.serving.metrics import Metrics
+from twonines.serving.room import DecodeRoom
 from twonines.types import Image, Inspection
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class Batcher:
 
     At most ``queue_size`` pictures are in flight; more are refused with the time after which
     there will be room. A batch that fails is run again picture by picture, so that only the
-    culprit fails.
+    culprit fails. Large pictures are decoded within ``max_decode_pixels`` together.
     """
 
     def __init__(
@@ -73,12 +74,14 @@ class Batcher:
         queue_size: int = 256,
         decode_workers: int | None = None,
         max_pixels: int = MAX_PIXELS,
+        max_decode_pixels: int = 2 * MAX_PIXELS,
         metrics: Metrics | None = None,
     ) -> None:
         """Start the threads."""
         self._session = session
         self._max_batch_size, self._max_wait_s = max_batch_size, max_wait_ms / 1000
         self._queue_size, self._max_pixels = queue_size, max_pixels
+        self._room: DecodeRoom[_Item] = DecodeRoom(max_decode_pixels)
         self._metrics = metrics or Metrics()
         self._in_flight = 0
         self._compute_seconds = self._decode_seconds = 0.0
@@ -155,6 +158,18 @@ class Batcher:
                 self._changed.notify_all()
 
     def _prepare(self, item: _Item) -> None:
+        """Decode the picture, or leave it to whoever ends a large one; then do the same."""
+        pixels = count_pixels(item.data)
+        # What is too large anyway is refused by its header and needs no room.
+        turn = self._room.enter(item, pixels if pixels <= self._max_pixels else 0)
+        while turn:
+            item, pixels = turn
+            try:
+                self._decode(item)
+            finally:
+                turn = self._room.leave(pixels)
+
+    def _decode(self, item: _Item) -> None:
         """Decode and resize one picture, then hand it to the session's thread."""
         if item.future.cancelled():
             return
@@ -202,8 +217,6 @@ class Batcher:
         start = time.perf_counter()
         try:
             outputs = self._session.run(np.stack([item.image for item in batch]))
-            if len(outputs) != len(batch):
-                raise RuntimeError(f"{len(batch)} pictures gave {len(outputs)} outputs")
             ran = time.perf_counter()
             inspections = decide(outputs, self._session.card, [item.size for item in batch])
         except Exception as exc:

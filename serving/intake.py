@@ -1,5 +1,6 @@
 """Read an upload within its limits."""
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
@@ -8,7 +9,14 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from twonines.errors import ImageTypeError, InputError, SettingsError, TooLargeError
+from twonines.errors import (
+    ImageTypeError,
+    InputError,
+    SettingsError,
+    TooLargeError,
+    UploadTimeoutError,
+)
+from twonines.serving.room import Held
 from twonines.settings import ServeSettings
 
 FILE_FIELDS = ("file", "files")
@@ -46,28 +54,49 @@ class _Parser(MultiPartParser):
 
     async def parse(self) -> FormData:
         """Read the whole form, or raise ``MultiPartException``."""
-        form = await super().parse()
-        if not self.ended:
+        try:
+            form = await super().parse()
+            if not self.ended:
+                raise MultiPartException("The closing boundary is missing.")
+        except BaseException:  # also a timeout: the files may hold room on the disk
             for file in self._files_to_close_on_error:
                 file.close()
-            raise MultiPartException("The closing boundary is missing.")
+            raise
         return form
 
 
-async def read_upload(request: Request, settings: ServeSettings) -> Upload:
+async def read_upload(request: Request, settings: ServeSettings, held: Held) -> Upload:
     """Read a multipart form or a raw picture.
+
+    Args:
+        request: what came.
+        settings: the limits.
+        held: takes the body's bytes before they are read; the caller gives them back.
 
     Raises:
         TooLargeError: the body, or the number of files, is above its limit.
+        OverloadedError: the uploads in flight leave no room for the body.
+        UploadTimeoutError: the body did not end in time.
         ImageTypeError: the content type is neither multipart nor a picture.
         SettingsError: the form is malformed or holds no file.
     """
+    try:
+        async with asyncio.timeout(settings.upload_timeout_s):
+            return await _read(request, settings, held)
+    except TimeoutError as exc:
+        raise UploadTimeoutError(
+            f"body: must arrive within {settings.upload_timeout_s:g} s, it did not"
+        ) from exc
+
+
+async def _read(request: Request, settings: ServeSettings, held: Held) -> Upload:
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    whole = min(settings.max_body_bytes, settings.max_inflight_bytes)
     if kind == "multipart/form-data":
-        return await _read_form(request, settings)
+        return await _read_form(request, settings, _bounded(request, whole, held))
     if kind.startswith("image/") or kind == "application/octet-stream":
-        limit = min(settings.max_bytes, settings.max_body_bytes)
-        data = b"".join([chunk async for chunk in _bounded(request, limit)])
+        body = _bounded(request, min(settings.max_bytes, whole), held)
+        data = b"".join([chunk async for chunk in body])
         return Upload([Picture("body", data)])
     raise ImageTypeError(
         "content-type: must be multipart/form-data, image/* or application/octet-stream, "
@@ -75,24 +104,29 @@ async def read_upload(request: Request, settings: ServeSettings) -> Upload:
     )
 
 
-async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
-    """The body's chunks, refused as soon as they are more than ``limit`` bytes."""
+async def _bounded(request: Request, limit: int, held: Held) -> AsyncGenerator[bytes, None]:
+    """The body's chunks, refused as soon as they are more than ``limit`` bytes or find no room."""
     declared = request.headers.get("content-length", "")
-    if _DIGITS.fullmatch(declared) and int(declared) > limit:
-        raise TooLargeError(f"body: at most {limit} bytes are taken, got {declared}")
+    if _DIGITS.fullmatch(declared):
+        if int(declared) > limit:
+            raise TooLargeError(f"body: at most {limit} bytes are taken, got {declared}")
+        held.grow_to(int(declared))
     total = 0
     async for chunk in request.stream():
         total += len(chunk)
         if total > limit:
             raise TooLargeError(f"body: at most {limit} bytes are taken, got more")
+        held.grow_to(total)
         yield chunk
 
 
-async def _read_form(request: Request, settings: ServeSettings) -> Upload:
+async def _read_form(
+    request: Request, settings: ServeSettings, body: AsyncGenerator[bytes, None]
+) -> Upload:
     try:
         parser = _Parser(
             Headers(scope=request.scope),
-            _bounded(request, settings.max_body_bytes),
+            body,
             max_files=settings.max_files,
             max_fields=32,
         )

@@ -19,11 +19,17 @@ def run_server(settings: ServeSettings) -> None:
 
     Raises:
         ModelFileError: the file is not a model; nothing is served.
-        SettingsError: the host or port cannot be used.
+        SettingsError: the host, port or execution provider cannot be used.
         NotReadyError: the service did not come up.
     """
-    # Loaded once before, so that a bad file ends the command with a plain message.
-    InspectionSession.load(settings.model, execution_provider="cpu")
+    # Loaded once before, so that a bad file or a provider that cannot be had ends the command
+    # with a plain message. What auto measures is left to the service: it needs the CPU only.
+    provider = settings.execution_provider
+    InspectionSession.load(
+        settings.model,
+        execution_provider="cpu" if provider == "auto" else provider,
+        threads=settings.threads,
+    )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     server = uvicorn.Server(
         uvicorn.Config(create_app(settings), access_log=False, timeout_graceful_shutdown=30)

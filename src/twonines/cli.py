@@ -285,7 +285,19 @@ def serve(
     max_bytes: Annotated[int | None, _flag("Bytes of one picture.", "MAX_BYTES")] = None,
     max_body_bytes: Annotated[int | None, _flag("Bytes of one request.", "MAX_BODY_BYTES")] = None,
     max_pixels: Annotated[int | None, _flag("Pixels of one picture.", "MAX_PIXELS")] = None,
+    max_decode_pixels: Annotated[
+        int | None, _flag("Pixels of large pictures decoded at once.", "MAX_DECODE_PIXELS")
+    ] = None,
+    max_inflight_bytes: Annotated[
+        int | None, _flag("Bytes of all requests in flight; more get 429.", "MAX_INFLIGHT_BYTES")
+    ] = None,
     max_files: Annotated[int | None, _flag("Pictures in one request.", "MAX_FILES")] = None,
+    max_recent_bytes: Annotated[
+        int | None, _flag("Bytes of recent pictures kept to be shown.", "MAX_RECENT_BYTES")
+    ] = None,
+    upload_timeout_s: Annotated[
+        float | None, _flag("Seconds for reading a request; then 408.", "UPLOAD_TIMEOUT_S")
+    ] = None,
     request_timeout_s: Annotated[
         float | None, _flag("Seconds until 504.", "REQUEST_TIMEOUT_S")
     ] = None,

@@ -12,6 +12,7 @@
     │       ├── ImageTypeError   415           not a picture
     │       └── TooLargeError    413           too many bytes, pixels or files
     ├── GateError                500  exit 3   a parity, verdict or demo gate failed
+    ├── UploadTimeoutError       408           the upload did not end in time
     ├── OverloadedError          429           the queue is full
     ├── NotReadyError            503           starting, draining or no model
     └── DeadlineError            504           not answered in time
@@ -89,6 +90,12 @@ class GateError(TwoninesError):
     """A gate that protects the user failed: parity, verdicts or a claim of the demo."""
 
     exit_code = 3
+
+
+class UploadTimeoutError(TwoninesError):
+    """The upload did not end in time."""
+
+    status = 408
 
 
 class OverloadedError(TwoninesError):

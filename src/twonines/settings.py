@@ -27,9 +27,12 @@ class ServeSettings(BaseSettings):
     queue_size: int = Field(default=256, ge=1)
     max_bytes: int = Field(default=20 * 2**20, ge=1)
     max_body_bytes: int = Field(default=256 * 2**20, ge=1)
-    max_pixels: int = Field(default=100_000_000, ge=1)
+    max_pixels: int = Field(default=40_000_000, ge=1)
+    max_decode_pixels: int = Field(default=80_000_000, ge=1)
+    max_inflight_bytes: int = Field(default=512 * 2**20, ge=1)
     max_files: int = Field(default=64, ge=1)
     max_recent_bytes: int = Field(default=64 * 2**20, ge=0)
+    upload_timeout_s: float = Field(default=30.0, gt=0)
     request_timeout_s: float = Field(default=30.0, gt=0)
 
     @classmethod

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -35,8 +37,23 @@ def test_novelty_is_review_whatever_the_score() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_errors(value: float) -> None:
-    for broken in (outputs(value), outputs(0.0, value)):
+    found = outputs(0.0)
+    class_scores, defect_map = found.class_scores.copy(), found.defect_map.copy()
+    class_scores[0, 1] = defect_map[0, 2, 2] = value
+    for broken in (
+        outputs(value),
+        outputs(0.0, value),
+        dataclasses.replace(found, class_scores=class_scores),
+        dataclasses.replace(found, defect_map=defect_map),
+    ):
         assert decide(broken, tiny_card(), [(8, 8)])[0].verdict is Verdict.ERROR
+
+
+@pytest.mark.parametrize("score", [-0.01, 1.01, -1e30])
+def test_score_outside_its_range_is_an_error(score: float) -> None:
+    found = decide(outputs(score), tiny_card(), [(8, 8)])[0]
+    assert found.verdict is Verdict.ERROR
+    assert "must lie in [0, 1]" in (found.error or "")
 
 
 def test_typing_model_never_says_ok() -> None:
@@ -44,6 +61,10 @@ def test_typing_model_never_says_ok() -> None:
     found = decide(outputs(1.0), card, [(8, 8)])[0]
     assert found.verdict is Verdict.NG
     assert found.defect_class == "scratch"
+    found = decide(outputs(0.0), card, [(8, 8)])[0]
+    assert found.verdict is Verdict.REVIEW
+    assert found.defect_class == "crack"
+    assert "no good parts" in found.reasons[0]
 
 
 def test_regions_in_pixels_of_the_picture() -> None:
@@ -57,6 +78,26 @@ def test_regions_in_pixels_of_the_picture() -> None:
     assert second.box == (0, 0, 20, 10)
 
 
-def test_sizes_must_match() -> None:
-    with pytest.raises(ValueError, match="must hold 1 entries, got 0"):
-        decide(outputs(0.1), tiny_card(), [])
+def test_small_regions_are_left_out() -> None:
+    defect_map = np.zeros((4, 4), np.float32)
+    defect_map[0, 0] = defect_map[2, 2:] = 1.0
+
+    def areas(least: float) -> list[int]:
+        card = tiny_card(policy=Policy(threshold=0.5, min_region_area=least))
+        return sorted(r.area for r in find_regions(defect_map, card, (40, 40), "scratch"))
+
+    assert areas(0.0) == areas(1 / 16) == [100, 200]
+    assert areas(0.1) == [200]
+    assert areas(0.2) == []
+
+
+def test_shapes_must_match() -> None:
+    found = outputs(0.1)
+    with pytest.raises(ValueError, match=r"score: must have shape \(0,\), got \(1,\)"):
+        decide(found, tiny_card(), [])
+    with pytest.raises(ValueError, match=r"class_scores: must have shape \(1, 3\), got \(1, 2\)"):
+        decide(found, tiny_card(classes=("good", "a", "b")), [(8, 8)])
+    for shape in ((1, 4), (2, 4, 4), (1, 0, 4), (1, 4, 4, 1)):
+        bad = dataclasses.replace(found, defect_map=np.zeros(shape, np.float32))
+        with pytest.raises(ValueError, match="defect_map: must have shape"):
+            decide(bad, tiny_card(), [(8, 8)])

@@ -1,4 +1,7 @@
 import io
+import struct
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -6,7 +9,7 @@ from PIL import Image, ImageOps
 
 from tests.images import png
 from twonines.errors import ImageError, ImageTypeError, TooLargeError
-from twonines.models.image import decode, resize
+from twonines.models.image import count_pixels, decode, resize
 
 
 def encoded(image: Image.Image, image_format: str, **options: object) -> bytes:
@@ -97,3 +100,131 @@ def test_resize_is_height_width_and_averages() -> None:
     assert small.shape == (2, 4, 3)
     assert small[0, 0, 0] < 30 and small[0, 3, 0] > 225
     assert resize(image, (8, 8)) is image
+
+
+def noise(mode: str = "RGB", side: int = 64) -> Image.Image:
+    values = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    return Image.fromarray(values).convert(mode)
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def handmade_png(stream: bytes, *, width: int = 20, height: int = 20, adam7: bool = False) -> bytes:
+    """Grey of 8 bits; every checksum is right, whatever the stream."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, adam7)
+    half = len(stream) // 2
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", stream[:half])
+        + chunk(b"IDAT", stream[half:]) + chunk(b"IEND", b"")
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("extra", [[], ["another"]])
+def test_damaged_mpo_is_refused_and_a_whole_one_gives_its_first_picture(extra: list[str]) -> None:
+    others = [Image.new("RGB", (64, 64), "white") for _ in extra]
+    data = encoded(noise(), "MPO", save_all=True, append_images=others)
+    assert decode(data).mean() < 160
+    middle = data.index(b"\xff\xda") + 1000
+    damaged = data[:middle] + b"\xff" * 20 + data[middle + 20 :]
+    with pytest.raises(ImageError, match="damaged"):
+        decode(damaged)
+
+
+def test_damaged_cmyk_jpeg_is_refused() -> None:
+    data = encoded(noise("CMYK"), "JPEG")
+    assert decode(data).shape == (64, 64, 3)
+    middle = len(data) // 2
+    damaged = data[:middle] + b"\xff\xd9" + data[middle + 2 :]  # an end before the end
+    with Image.open(io.BytesIO(damaged)) as opened:
+        opened.load()  # the library fills up in silence
+    with pytest.raises(ImageError, match="damaged"):
+        decode(damaged)
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "tiff_jpeg"])
+def test_jpeg_in_tiff_is_refused(compression: str) -> None:
+    data = encoded(noise(), "TIFF", compression="jpeg")
+    if compression == "tiff_jpeg":  # the old kind, tag 259 of value 6
+        data = data.replace(struct.pack("<HHIH", 259, 3, 1, 7), struct.pack("<HHIH", 259, 3, 1, 6))
+    with pytest.raises(ImageError, match="got JPEG in TIFF"):
+        decode(data)
+    assert (decode(encoded(noise(), "TIFF", compression="tiff_lzw")) == np.asarray(noise())).all()
+
+
+def test_png_with_right_checksums_and_too_short_a_stream_is_refused() -> None:
+    rows = (b"\0" + b"\xff" * 20) * 20
+    assert decode(handmade_png(zlib.compress(rows))).min() == 255
+    for short in (rows[:-1], rows[: 21 * 10], b""):
+        with pytest.raises(ImageError, match=f"must be 420 bytes.*holds {len(short)}"):
+            decode(handmade_png(zlib.compress(short)))
+    with pytest.raises(ImageError, match="holds more"):
+        decode(handmade_png(zlib.compress(rows + bytes(10_000_000))))
+    with pytest.raises(ImageError, match="must have an end"):
+        decode(handmade_png(zlib.compress(rows)[:-4]))
+
+
+def test_png_whose_checksum_is_wrong_is_refused() -> None:
+    data = bytearray(handmade_png(zlib.compress((b"\0" + b"\xff" * 20) * 20)))
+    data[data.index(b"IEND") - 5] ^= 1  # the last byte of the last IDAT's checksum
+    with pytest.raises(ImageError, match="damaged"):
+        decode(bytes(data))
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 5), (8, 8), (20, 13)])
+def test_interlaced_png_is_counted_by_its_passes(width: int, height: int) -> None:
+    rows = b""
+    steps = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+             (0, 1, 1, 2))  # fmt: skip
+    for left, top, across, down in steps:
+        columns = len(range(left, width, across))
+        rows += (b"\0" + b"\xff" * columns) * len(range(top, height, down)) if columns else b""
+    whole, short = (
+        handmade_png(zlib.compress(r), width=width, height=height, adam7=True)
+        for r in (rows, rows[:-1])
+    )
+    assert decode(whole).min() == 255
+    with pytest.raises(ImageError, match="damaged"):
+        decode(short)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "I;16"])
+@pytest.mark.parametrize("side", [1, 7, 65])
+def test_sound_png_of_any_depth_passes_the_count(mode: str, side: int) -> None:
+    if mode == "I;16":
+        image = Image.fromarray(np.full((side, side), 9000, np.uint16))
+    else:
+        image = noise("L", side).convert(mode)
+    assert decode(encoded(image, "PNG")).shape == (side, side, 3)
+
+
+@pytest.mark.parametrize("image_format", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_several_pictures_in_a_file_are_refused(image_format: str) -> None:
+    second = Image.new("RGB", (64, 64), "white")
+    data = encoded(noise(), image_format, save_all=True, append_images=[second])
+    with pytest.raises(ImageError, match="must hold one picture, got a .* of several"):
+        decode(data)
+    assert decode(encoded(noise(), image_format)).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32])
+def test_wide_grey_costs_little_more_than_its_answer(kind: type[np.generic]) -> None:
+    data = encoded(Image.fromarray(np.full((2000, 2000), 25700, kind)), "TIFF")
+    tracemalloc.start()  # counts NumPy's arrays and Python's bytes
+    image = decode(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (image == 100).all()
+    assert peak < 2.5 * image.nbytes
+
+
+def test_wide_grey_out_of_range_is_named() -> None:
+    data = encoded(Image.fromarray(np.array([[0, 70000]], np.int32)), "TIFF")
+    with pytest.raises(ImageError, match=r"must lie in \[0, 65535\], got \[0, 70000\]"):
+        decode(data)
+
+
+def test_pixels_are_counted_without_decoding() -> None:
+    assert count_pixels(png(0, (10, 11))) == 110
+    assert count_pixels(b"no picture") == 0

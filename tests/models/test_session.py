@@ -1,14 +1,21 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from tests.conftest import tiny_card, write_tiny_model
 from twonines.errors import ModelFileError, SettingsError
-from twonines.models.card import CARD_KEY, ModelCard
+from twonines.models import session as module
+from twonines.models.card import CARD_KEY, Metric, ModelCard, Policy
 from twonines.models.session import InspectionSession, openvino_devices
+from twonines.types import FloatArray as Floats
 
 
 def bright(values: list[int]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -67,7 +74,7 @@ def test_damaged_card_and_file_are_refused(tiny_model: Path, tmp_path: Path) -> 
     with pytest.raises(ModelFileError, match="not valid"):
         InspectionSession.load(tmp_path / "bad.onnx")
     (tmp_path / "torn.onnx").write_bytes(tiny_model.read_bytes()[:50])
-    with pytest.raises(ModelFileError, match="must be an ONNX model"):
+    with pytest.raises(ModelFileError, match="torn.onnx must be an ONNX model"):
         InspectionSession.load(tmp_path / "torn.onnx", execution_provider="cpu")
     with pytest.raises(ModelFileError, match="cannot be read"):
         InspectionSession.load(tmp_path / "missing.onnx")
@@ -97,3 +104,169 @@ def test_card_round_trip() -> None:
 def test_good_must_stand_first() -> None:
     with pytest.raises(ValueError, match="must stand first"):
         tiny_card(classes=("scratch", "good"))
+
+
+@pytest.mark.parametrize("where", ["w.bin", "./w.bin", "absolute"])
+def test_weights_outside_the_file_are_refused(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    model = onnx.load(tiny_model)
+    # Not a constant, which would be folded and so fail for another reason.
+    scale = helper.make_tensor("scale", TensorProto.FLOAT, [], [1.0])
+    scale.ClearField("float_data")
+    scale.data_location = TensorProto.EXTERNAL
+    location = str(tmp_path / "w.bin") if where == "absolute" else where
+    for key, value in (("location", location), ("offset", "0"), ("length", "4")):
+        entry = scale.external_data.add()
+        entry.key, entry.value = key, value
+    model.graph.initializer.append(scale)
+    for node in model.graph.node:
+        if node.op_type == "Abs":
+            node.op_type = "Mul"
+            node.input.append("scale")
+    path = tmp_path / "outside.onnx"
+    path.write_bytes(model.SerializeToString())
+    (tmp_path / "w.bin").write_bytes(np.float32(1).tobytes())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelFileError, match="outside.onnx must hold all its weights"):
+        InspectionSession.load(path, execution_provider="cpu")
+
+
+def test_folder_and_pipe_are_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="must be a file"):
+        InspectionSession.load(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from twonines.models.session import InspectionSession\n"
+        "InspectionSession.load(Path(sys.argv[1]))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run(  # apart, because a hang here could not be ended
+        [sys.executable, "-c", code, str(tmp_path / "pipe")],
+        env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "pipe must be a file" in done.stderr
+
+
+def test_graph_of_another_count_of_classes_is_refused(tmp_path: Path) -> None:
+    card = tiny_card(classes=("good", "scratch", "dent"))
+    path = write_tiny_model(tmp_path / "three.onnx", card)
+    with pytest.raises(ModelFileError, match=r"three.onnx .* class_scores: must have .*\(1, 3\)"):
+        InspectionSession.load(path, execution_provider="cpu")
+
+
+@pytest.mark.parametrize(("output", "other"), [("defect_map", "mean"), ("novelty", "unit")])
+def test_outputs_of_another_shape_are_refused(tmp_path: Path, output: str, other: str) -> None:
+    path = write_tiny_model(tmp_path / "odd.onnx", tiny_card())
+    model = onnx.load(path)
+    for node in model.graph.node:
+        for index, name in enumerate(node.output):
+            if name == output:
+                node.output[index] = "unused"
+    model.graph.node.append(helper.make_node("Identity", [other], [output]))
+    for value in model.graph.output:
+        if value.name == output:
+            value.CopyFrom(helper.make_tensor_value_info(output, TensorProto.FLOAT, None))
+    onnx.save(model, path)
+    with pytest.raises(ModelFileError, match=f"{output}: must have shape"):
+        InspectionSession.load(path, execution_provider="cpu")
+
+
+class Rival:
+    """Answers as the model does, but for what ``change`` does to its outputs."""
+
+    def __init__(self, runtime: Any, change: dict[str, Callable[[Floats], Floats]]) -> None:
+        self._runtime, self._change = runtime, change
+
+    def run(self, names: list[str], feed: dict[str, Any]) -> list[Floats]:
+        found = dict(zip(names, self._runtime.run(names, feed), strict=True))
+        for name, change in self._change.items():
+            found[name] = change(found[name])
+        return [found[name] for name in names]
+
+
+def choose_against(
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, Callable[[Floats], Floats]],
+    *,
+    faster: bool = True,
+) -> InspectionSession:
+    make = module.make_runtime
+
+    def fake(data: bytes, provider: str, threads: int, origin: str | None = None) -> Any:
+        runtime = make(data, "cpu", threads, origin)
+        return runtime if provider == "cpu" else Rival(runtime, change)
+
+    def seconds(session: InspectionSession, probe: object) -> float:
+        return 1.0 if (session.execution_provider == "openvino") is faster else 2.0
+
+    monkeypatch.setattr(module, "openvino_devices", lambda: (["a device"], ""))
+    monkeypatch.setattr(module, "make_runtime", fake)
+    monkeypatch.setattr(module, "_median_seconds", seconds)
+    return InspectionSession.load(model)
+
+
+def test_auto_takes_the_faster_of_equals(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = choose_against(tiny_model, monkeypatch, {})
+    assert found.execution_provider == "openvino"
+    assert "8 on openvino, the same verdicts" in found.choice
+    found = choose_against(tiny_model, monkeypatch, {}, faster=False)
+    assert found.execution_provider == "cpu"
+
+
+def fails(_: Floats) -> Floats:
+    raise RuntimeError("not this graph")
+
+
+@pytest.mark.parametrize(
+    ("output", "change", "reason"),
+    [
+        ("score", lambda v: 1 - v, "changes verdicts of this model, OK to NG"),
+        ("score", lambda v: v * np.nan, "changes verdicts of this model, OK to ERROR"),
+        ("score", lambda v: np.clip(v - 0.01, 0, 1), "changes scores of this model by 0.01"),
+        ("novelty", lambda v: v + 100, "changes verdicts of this model, OK to REVIEW"),
+        ("novelty", lambda v: v[:-1], "cannot run this model"),
+        ("score", fails, "cannot run this model (not this graph)"),
+    ],
+)
+def test_auto_keeps_cpu_where_the_rival_answers_otherwise(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    output: str,
+    change: Callable[[Floats], Floats],
+    reason: str,
+) -> None:
+    card = tiny_card(policy=Policy(threshold=0.5, novelty_limit=50.0))
+    model = write_tiny_model(tmp_path / "m.onnx", card)
+    found = choose_against(model, monkeypatch, {output: change})
+    assert found.execution_provider == "cpu"
+    assert reason in found.choice
+
+
+def test_auto_keeps_cpu_where_the_rival_does_not_compile(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = module.make_runtime
+
+    def fake(data: bytes, provider: str, threads: int, origin: str | None = None) -> Any:
+        if provider == "openvino":
+            raise ModelFileError("model: no plan for this graph")
+        return make(data, "cpu", threads, origin)
+
+    monkeypatch.setattr(module, "openvino_devices", lambda: (["a device"], ""))
+    monkeypatch.setattr(module, "make_runtime", fake)
+    found = InspectionSession.load(tiny_model)
+    assert found.execution_provider == "cpu"
+    assert "no plan for this graph" in found.choice
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity"])
+def test_card_refuses_numbers_that_are_not_finite(value: str) -> None:
+    text = tiny_card().to_json().replace('"novelty_limit": null', f'"novelty_limit": {value}')
+    assert value in text
+    with pytest.raises(ModelFileError, match="novelty_limit"):
+        ModelCard.from_metadata({CARD_KEY: text}, "x")
+    with pytest.raises(ValueError, match="finite"):
+        Metric(value=float(value), n=1)

@@ -1,4 +1,5 @@
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -163,6 +164,20 @@ def test_health_models_metrics_and_page(client: TestClient) -> None:
         assert name in text
     assert "http" not in client.get("/").text.replace("https://", "http").split("<script")[0]
     assert client.get("/openapi.json").json()["paths"]["/v1/inspect"]
+
+
+def test_page_places_boxes_on_the_picture_and_links_the_overlay(client: TestClient) -> None:
+    page = client.get("/").text
+    # Stretched, the picture's frame is taller than the picture, and boxes in its percents slip.
+    assert re.search(r"article \{[^}]*align-items: flex-start", page)
+    assert "image.onerror" in page and "cannot show this type" in page
+    link = re.search(r'link\.href = "(.+?)" \+ encodeURIComponent\(result\.id\) \+ "(.+?)"', page)
+    assert link
+    assert 'element("dd", result.id)' in page
+    answer = client.post("/v1/inspect", files={"file": ("a.tif", png(250, image_format="TIFF"))})
+    shown = client.get(link[1] + answer.json()["results"][0]["id"] + link[2])
+    assert shown.status_code == 200
+    assert shown.headers["content-type"] == "image/png"
 
 
 def test_request_id_is_kept_when_it_is_harmless(client: TestClient) -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import threading
 from concurrent.futures import Future
 from pathlib import Path
@@ -10,6 +11,7 @@ from tests.images import png
 from twonines.errors import ImageTypeError, NotReadyError, OverloadedError, TwoninesError
 from twonines.models.card import ModelCard
 from twonines.models.session import InspectionSession, Outputs
+from twonines.serving import batcher as module
 from twonines.serving.batcher import Answer, Batcher
 from twonines.types import Image, Verdict
 
@@ -153,3 +155,68 @@ def test_output_that_is_not_finite_is_an_error() -> None:
     batcher = Batcher(fake)
     assert batcher.submit(png(0)).result(10).inspection.verdict is Verdict.ERROR
     batcher.close()
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+@pytest.mark.parametrize("name", ["score", "class_scores", "defect_map", "novelty"])
+def test_wrong_count_of_outputs_is_a_fault_not_a_verdict(name: str, change: int) -> None:
+    class Miscounts(Fake):
+        def run(self, images: Image) -> Outputs:
+            found = super().run(images)
+            values = getattr(found, name)
+            wrong = np.concatenate([values, values[:1]]) if change > 0 else values[:-1]
+            return dataclasses.replace(found, **{name: wrong})
+
+    fake = Miscounts()
+    fake.gate.set()
+    batcher = Batcher(fake)
+    for _ in range(2):  # the session's thread must have survived the first
+        with pytest.raises(TwoninesError, match="could not be inspected"):
+            batcher.submit(png(0)).result(10)
+    batcher.close()
+
+
+def test_large_pictures_wait_for_each_other_and_small_ones_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate, lock, running, most = threading.Event(), threading.Lock(), 0, 0
+
+    def slow(data: bytes, *, max_pixels: int) -> Image:
+        nonlocal running, most
+        if data == b"small":
+            return np.zeros((1, 1, 3), np.uint8)
+        with lock:
+            running += 1
+            most = max(most, running)
+        gate.wait(10)
+        with lock:
+            running -= 1
+        if data == b"broken":
+            raise ImageTypeError("broken")
+        return np.zeros((2, 2, 3), np.uint8)
+
+    monkeypatch.setattr(module, "decode", slow)
+    monkeypatch.setattr(module, "count_pixels", lambda d: 1 if d == b"small" else 10_000_000)
+    fake = Fake()
+    fake.gate.set()
+    batcher = Batcher(fake, decode_workers=4, max_decode_pixels=20_000_000)
+    large = [batcher.submit(data) for data in [b"large", b"broken", *[b"large"] * 6]]
+    small = [batcher.submit(b"small") for _ in range(8)]
+    assert all(f.result(10).inspection.verdict is Verdict.OK for f in small)
+    assert not any(f.done() for f in large)
+    gate.set()
+    with pytest.raises(ImageTypeError):
+        large.pop(1).result(10)
+    assert all(f.result(10).inspection.verdict is Verdict.OK for f in large)
+    batcher.close()
+    assert most == 2
+
+
+def test_picture_above_the_whole_room_is_decoded_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "count_pixels", lambda _: 30_000_000)
+    fake = Fake()
+    fake.gate.set()
+    batcher = Batcher(fake, decode_workers=4, max_decode_pixels=1)
+    futures = [batcher.submit(png(0)) for _ in range(20)]
+    batcher.close()
+    assert all(f.result(0).inspection.verdict is Verdict.OK for f in futures)

@@ -1,3 +1,4 @@
+import inspect
 import os
 import signal
 import socket
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from twonines.cli import serve
 from twonines.errors import ModelFileError, SettingsError
+from twonines.models import session
 from twonines.serving.server import run_server
 from twonines.settings import ServeSettings
 
@@ -32,6 +35,20 @@ def test_taken_port_and_bad_host_are_named(tiny_model: Path) -> None:
 def test_bad_model_ends_before_anything_is_served(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError):
         run_server(ServeSettings(model=tmp_path / "none.onnx", port=free_port()))
+
+
+def test_provider_that_cannot_be_had_ends_before_anything_is_served(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "openvino_devices", lambda: ((), "it is missing"))
+    settings = ServeSettings(model=tiny_model, port=free_port(), execution_provider="openvino")
+    with pytest.raises(SettingsError, match="'openvino' cannot be used, it is missing"):
+        run_server(settings)
+
+
+def test_every_setting_has_a_flag() -> None:
+    flags = {parameter.lower() for parameter in inspect.signature(serve).parameters}
+    assert flags == set(ServeSettings.model_fields)
 
 
 def test_serves_until_a_signal(tiny_model: Path) -> None:

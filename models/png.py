@@ -1,0 +1,79 @@
+"""Find the damage that a PNG decoder passes over in silence."""
+
+import io
+import zlib
+from collections.abc import Iterator
+
+from PIL import Image as PILImage
+
+from twonines.errors import ImageError
+
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# Adam7: (first column, first row, column step, row step) of each pass.
+_PASSES = (
+    (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)  # fmt: skip
+_STEP, _PIECE = 2**18, 2**16
+
+
+def verify_png(data: bytes) -> None:
+    """Check every chunk's checksum, and that the stream holds exactly the header's pixels.
+
+    Loading alone checks neither: the rows that a short stream lacks come out black.
+
+    Raises:
+        ImageError: the stream holds fewer or more bytes than the header announces.
+    """
+    with PILImage.open(io.BytesIO(data), formats=("PNG",)) as copy:
+        copy.verify()
+    wanted, got = _announced_bytes(data), _stream_bytes(data)
+    if got != wanted:
+        more = "more" if got > wanted else str(got)
+        raise ImageError(
+            f"image: the PNG's pixels must be {wanted} bytes, the file is damaged and holds {more}"
+        )
+
+
+def _announced_bytes(data: bytes) -> int:
+    """Bytes of all rows, each with its filter byte, that the header announces."""
+    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    bits = data[24] * _CHANNELS[data[25]]
+    passes = _PASSES if data[28] else ((0, 0, 1, 1),)
+    total = 0
+    for left, top, across, down in passes:
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            total += rows * (1 + (columns * bits + 7) // 8)
+    return total
+
+
+def _stream_bytes(data: bytes) -> int:
+    """Bytes that the whole stream inflates to; stops soon after they are more than announced."""
+    limit, total = _announced_bytes(data), 0
+    inflater = zlib.decompressobj()
+    for rest in _streams(data):
+        while rest and not inflater.eof and total <= limit:
+            total += len(inflater.decompress(rest, _STEP))
+            rest = inflater.unconsumed_tail
+    while not inflater.eof and total <= limit:
+        held = inflater.decompress(b"", _STEP)
+        if not held:
+            raise ImageError("image: the PNG's pixels must have an end, the file is damaged")
+        total += len(held)
+    return total
+
+
+def _streams(data: bytes) -> Iterator[bytes]:
+    """The contents of the IDAT chunks in small pieces; the checksums were checked before.
+
+    Small, because the inflater copies what it has not consumed with every call.
+    """
+    place = 8
+    while place + 12 <= len(data):
+        length = int.from_bytes(data[place : place + 4], "big")
+        if data[place + 4 : place + 8] == b"IDAT":
+            end = place + 8 + length
+            for start in range(place + 8, end, _PIECE):
+                yield data[start : min(start + _PIECE, end)]
+        place += 12 + length

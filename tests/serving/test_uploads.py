@@ -1,0 +1,121 @@
+"""What uploads may cost: bytes in flight, and the time that reading takes."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from starlette.types import Message, Scope
+
+from tests.images import png
+from tests.serving.test_faults import Gate, ask, gate, service, serving
+from twonines.errors import OverloadedError
+from twonines.serving.room import UploadRoom
+
+__all__ = ["gate"]
+
+
+def send_slowly(client: TestClient, kind: bytes, body: bytes, *, declared: bytes = b"") -> int:
+    """Send ``body`` and then nothing more; gives the answer's status."""
+    sent: list[Message] = []
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": True}]
+
+    async def receive() -> Message:
+        if waiting:
+            return waiting.pop()
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", kind)]
+    if declared:
+        headers.append((b"content-length", declared))
+    scope: Scope = {
+        "type": "http", "method": "POST", "path": "/v1/inspect", "raw_path": b"",
+        "query_string": b"", "root_path": "", "scheme": "http", "http_version": "1.1",
+        "headers": headers, "server": ("x", 1), "client": None, "app": client.app, "state": {},
+    }  # fmt: skip
+
+    async def call() -> None:
+        await asyncio.wait_for(client.app(scope, receive, send), 10)
+
+    asyncio.run(call())
+    return int(sent[0]["status"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (b"image/png", b"half a pic"),
+        (b"multipart/form-data; boundary=x", b"--x\r\nContent-Disposition: form-data; "
+         b'name="file"; filename="a"\r\n\r\n' + bytes(2_000_000)),
+    ],
+)  # fmt: skip
+def test_upload_that_stalls_is_408_and_gives_its_room_back(
+    tiny_model: Path, kind: bytes, body: bytes
+) -> None:
+    with serving(tiny_model, upload_timeout_s=0.1) as client:
+        assert send_slowly(client, kind, body) == 408
+        assert service(client).uploads.used == 0
+        assert ask(client) == 200
+
+
+def test_uploads_above_the_room_are_429_before_they_are_read(tiny_model: Path, gate: Gate) -> None:
+    size = len(png(0))
+    with (
+        serving(tiny_model, max_inflight_bytes=3 * size) as client,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        headers = {"content-type": "image/png"}
+
+        def post() -> int:
+            return client.post("/v1/inspect", content=png(0), headers=headers).status_code
+
+        gate.open.clear()
+        held = [pool.submit(post) for _ in range(2)]
+        while service(client).uploads.used < 2 * size:
+            threading.Event().wait(0.005)
+        declared = str(2 * size).encode()
+        assert send_slowly(client, b"image/png", b"", declared=declared) == 429
+        assert send_slowly(client, b"image/png", bytes(2 * size)) == 429  # nothing declared
+        answer = client.post("/v1/inspect", content=png(0) * 2, headers=headers)
+        assert answer.status_code == 429
+        assert int(answer.headers["retry-after"]) >= 1
+        assert "uploads in flight" in answer.json()["error"]
+        gate.open.set()
+        assert [h.result(10) for h in held] == [200, 200]
+        assert service(client).uploads.used == 0
+        assert post() == 200
+        # What can never fit is told so.
+        answer = client.post("/v1/inspect", content=png(0) * 4, headers=headers)
+        assert answer.status_code == 413
+
+
+def test_chunks_without_a_declared_length_are_counted(tiny_model: Path) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield png(0)[:40]
+        yield png(0)[40:]
+
+    with serving(tiny_model, max_inflight_bytes=len(png(0))) as client:
+        headers = {"content-type": "image/png"}
+        answer = client.post("/v1/inspect", content=chunks(), headers=headers)
+        assert answer.status_code == 200
+        assert service(client).uploads.used == 0
+
+
+def test_room_counts_what_each_request_holds() -> None:
+    room = UploadRoom(10)
+    with room.hold() as first, room.hold() as second:
+        first.grow_to(6)
+        first.grow_to(4)
+        assert room.used == 6
+        with pytest.raises(OverloadedError, match="no room for 5 more, they hold 6"):
+            second.grow_to(5)
+        second.grow_to(4)
+        assert room.used == 10
+    assert room.used == 0
