@@ -1,8 +1,10 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from tests.images import png
 from twonines import __version__
 
 
@@ -50,3 +52,28 @@ def test_show_tells_licence_tasks_traps_and_results() -> None:
     assert done.returncode == 0, done.stderr
     for word in ("CC BY-NC-SA", "segment", "kos26", "twonines datasets fetch", "Tabernik"):
         assert word in done.stdout
+
+
+def test_a_long_path_in_an_error_stays_on_one_line() -> None:
+    path = "/".join(["a-long-name"] * 20) + "/model.onnx"
+    done = run("score", path, "x", "--out", "t.csv")
+    assert done.returncode == 2
+    assert path in done.stderr
+
+
+def test_score_says_what_it_left_out_and_prints_no_empty_lines(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "p"
+    place.mkdir()
+    (place / "a.png").write_bytes(png(0))
+    (place / "notes.txt").write_text("x")
+    done = run("score", str(tiny_model), str(place), "--out", str(tmp_path / "t.csv"))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == [
+        "pictures ...",
+        "left out: 1 files that are no pictures by name",
+    ]
+    arguments = ["score", str(tiny_model), str(place), "--out", str(tmp_path / "t.csv")]
+    done = run(*arguments, "--max-bytes", "10")
+    assert done.returncode == 1 and "1 ERROR" in done.stdout

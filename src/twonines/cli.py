@@ -52,7 +52,8 @@ def main() -> None:
     try:
         app()
     except TwoninesError as exc:
-        err.print(f"error: {exc}", style="bold red", markup=False, highlight=False)
+        # Not wrapped: a path that was split over lines can be neither copied nor searched for.
+        err.print(f"error: {exc}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(exc.exit_code)
 
 
@@ -96,14 +97,15 @@ class Stages:
 
     def __exit__(self, *_: object) -> None:
         """Stop drawing."""
-        self._bars.stop()
+        if err.is_terminal:  # elsewhere stopping prints an empty line
+            self._bars.stop()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` steps of ``stage`` are done."""
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(stage, total=total)
             if not err.is_terminal:
-                err.print(f"{stage} ...")
+                err.print(f"{stage} ...", markup=False, highlight=False, soft_wrap=True)
         self._bars.update(self._tasks[stage], completed=done, total=total)
 
 
@@ -284,8 +286,17 @@ def serve(
 def score(
     model: Annotated[Path, typer.Argument(help="The model file.")],
     inputs: Annotated[list[str], typer.Argument(help="Folders, globs or files.")],
-    out: Annotated[Path, typer.Option(help="Table: .parquet, .csv or .jsonl.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Table: .parquet, .csv or .jsonl. In .csv, text that a spreadsheet would run as a "
+            "formula gets an apostrophe in front."
+        ),
+    ],
     fresh: Annotated[bool, typer.Option(help="Start again, forget an interrupted run.")] = False,
+    max_bytes: Annotated[
+        int, typer.Option(help="Bytes of one picture; a larger file is not read, its row is ERROR.")
+    ] = 256 << 20,
     execution_provider: Provider = "auto",
 ) -> None:
     """Score files; exit 0 if all were inspected, 1 if some rows are ERROR."""
@@ -297,9 +308,14 @@ def score(
             inputs,
             out,
             resume=not fresh,
+            max_bytes=max_bytes,
             execution_provider=execution_provider,
             progress=lambda done, total: stages("pictures", done, total),
         )
+    if summary.left_out:
+        typer.echo(f"left out: {summary.left_out} files that are no pictures by name", err=True)
+    if summary.linked:
+        typer.echo(f"not entered: {summary.linked} folders behind links", err=True)
     counts = ", ".join(f"{count} {verdict}" for verdict, count in summary.counts.items())
     typer.echo(f"{summary.total} pictures: {counts}; {summary.images_per_second:.0f} a second")
     typer.echo(f"table: {out}")
@@ -356,7 +372,7 @@ def bench(
         manual_seconds=manual_seconds,
         rounds=rounds,
         throughput=throughput,
-        progress=lambda line: err.print(line, highlight=False),
+        progress=lambda line: err.print(line, markup=False, highlight=False, soft_wrap=True),
     )
     typer.echo(f"report: {out / 'report.html'}")
 
