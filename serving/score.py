@@ -49,6 +49,16 @@ class ScoreSummary:
         """Rate of this run; 0 where everything had been scored before."""
         return self.scored / self.seconds if self.seconds > 0 else 0.0
 
+    @property
+    def remarks(self) -> list[str]:
+        """What was not scored, in words."""
+        said = []
+        if self.left_out:
+            said.append(f"left out: {self.left_out} files that are no pictures by name")
+        if self.linked:
+            said.append(f"not entered: {self.linked} folders behind links")
+        return said
+
 
 def score_paths(
     model: Path,

@@ -1,9 +1,11 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.datasets import archives
 from tests.images import png
 from twonines import __version__
 
@@ -77,3 +79,20 @@ def test_score_says_what_it_left_out_and_prints_no_empty_lines(
     arguments = ["score", str(tiny_model), str(place), "--out", str(tmp_path / "t.csv")]
     done = run(*arguments, "--max-bytes", "10")
     assert done.returncode == 1 and "1 ERROR" in done.stdout
+
+
+def test_check_exits_with_one_where_a_set_is_unsound(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    archives.folder(root)
+    written = tmp_path / "check.json"
+    arguments = ["datasets", "check", "folder", "--root", str(root), "--json", str(written)]
+    done = run(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "every picture can be read" in done.stdout
+    assert not json.loads(written.read_text())["unreadable"]
+    broken = archives.picture(root / "OK/a0.png", 5)
+    broken.write_bytes(broken.read_bytes()[:-20])
+    done = run(*arguments)
+    assert done.returncode == 1, done.stderr
+    assert "unreadable: 1" in done.stdout
+    assert "damaged" in json.loads(written.read_text())["unreadable"][0]["why"]

@@ -167,15 +167,19 @@ def datasets_check(
     name: CardName,
     root: Root = None,
     seed: Seed = 0,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Also write a JSON file.")] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write all as JSON.")] = None,
 ) -> None:
-    """Count, and find unreadable files, label and mask faults, duplicates and leaks."""
-    import json
+    """Find unreadable files, label and mask faults, duplicates and leaks; 1 if any is unsound.
 
+    Exit 1 says that a picture cannot be read by the models, or that training and test share a
+    picture or a group; other findings are for a person to judge.
+    """
     try:
         from twonines.datasets.checks import check_dataset
         from twonines.datasets.registry import load_dataset
         from twonines.datasets.splits import make_split
+        from twonines.datasets.summary import print_report, write_json
+        from twonines.models.image import decode
     except ImportError as exc:
         raise _needs("train", exc) from exc
     dataset = load_dataset(name, root)
@@ -183,12 +187,14 @@ def datasets_check(
         report = check_dataset(
             dataset,
             make_split(dataset, seed=seed),
+            decode=decode,
             progress=lambda done, total: stages("pictures", done, total),
         )
-    text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
     if json_out:
-        json_out.write_text(text + "\n", encoding="utf-8")
-    typer.echo(text)
+        write_json(report, json_out)
+    print_report(report, out_console)
+    if not report.sound:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -286,17 +292,9 @@ def serve(
 def score(
     model: Annotated[Path, typer.Argument(help="The model file.")],
     inputs: Annotated[list[str], typer.Argument(help="Folders, globs or files.")],
-    out: Annotated[
-        Path,
-        typer.Option(
-            help="Table: .parquet, .csv or .jsonl. In .csv, text that a spreadsheet would run as a "
-            "formula gets an apostrophe in front."
-        ),
-    ],
+    out: Annotated[Path, typer.Option(help="Table: .parquet, .csv (no formulas) or .jsonl.")],
     fresh: Annotated[bool, typer.Option(help="Start again, forget an interrupted run.")] = False,
-    max_bytes: Annotated[
-        int, typer.Option(help="Bytes of one picture; a larger file is not read, its row is ERROR.")
-    ] = 256 << 20,
+    max_bytes: Annotated[int, typer.Option(help="A larger file is an ERROR, unread.")] = 256 << 20,
     execution_provider: Provider = "auto",
 ) -> None:
     """Score files; exit 0 if all were inspected, 1 if some rows are ERROR."""
@@ -312,10 +310,8 @@ def score(
             execution_provider=execution_provider,
             progress=lambda done, total: stages("pictures", done, total),
         )
-    if summary.left_out:
-        typer.echo(f"left out: {summary.left_out} files that are no pictures by name", err=True)
-    if summary.linked:
-        typer.echo(f"not entered: {summary.linked} folders behind links", err=True)
+    for remark in summary.remarks:
+        typer.echo(remark, err=True)
     counts = ", ".join(f"{count} {verdict}" for verdict, count in summary.counts.items())
     typer.echo(f"{summary.total} pictures: {counts}; {summary.images_per_second:.0f} a second")
     typer.echo(f"table: {out}")
