@@ -39,9 +39,9 @@ def print_report(report: CheckReport, console: Console) -> None:
         f"smallest; {report.uncertain} labels unsure; {report.grouped} pictures in "
         f"{report.groups} groups",
     )
-    console.print(_counts("class", report.counts, report.pictures))
-    console.print(_counts("height x width", report.sizes, report.pictures))
-    console.print(_counts("mode", report.modes, report.pictures))
+    console.print(_counts("class", report.counts))
+    console.print(_counts("height x width", report.sizes))
+    console.print(_counts("mode", report.modes))
     _examples(console, "unreadable", [f"{path}: {why}" for path, why in report.unreadable])
     for kind in sorted({kind for _, kind, _ in report.faults}):
         found = [f"{path}: {detail}" for path, k, detail in report.faults if k == kind]
@@ -62,8 +62,8 @@ def print_report(report: CheckReport, console: Console) -> None:
         _line(console, "unsound: mend the set before it is taught", "bold red")
 
 
-def _counts(heading: str, counts: dict[str, int], total: int) -> Table:
-    """Counts with bars; the rarest of many are one row."""
+def _counts(heading: str, counts: dict[str, int]) -> Table:
+    """Counts with bars, the largest full; the rarest of many are one row."""
     table = Table(box=None, pad_edge=False)
     table.add_column(heading)
     table.add_column("pictures", justify="right", no_wrap=True)
@@ -73,8 +73,9 @@ def _counts(heading: str, counts: dict[str, int], total: int) -> Table:
     rows = [(_text(name), count) for name, count in shown]
     if rest:
         rows.append((Text(f"{len(rest)} others"), sum(count for _, count in rest)))
+    most = max((count for _, count in rows), default=1)
     for name, count in rows:
-        table.add_row(name, str(count), "\u2588" * max(1, round(_BAR * count / max(1, total))))
+        table.add_row(name, str(count), "\u2588" * max(1, round(_BAR * count / most)))
     return table
 
 

@@ -81,6 +81,12 @@ def test_score_says_what_it_left_out_and_prints_no_empty_lines(
     assert done.returncode == 1 and "1 ERROR" in done.stdout
 
 
+def test_check_reads_a_set_from_the_folder_of_its_archive(tmp_path: Path) -> None:
+    done = run("datasets", "check", "x-sdd", "--root", str(archives.x_sdd(tmp_path / "X-SDD")))
+    assert done.returncode == 0, done.stderr
+    assert "red iron" in done.stdout
+
+
 def test_check_exits_with_one_where_a_set_is_unsound(tmp_path: Path) -> None:
     root = tmp_path / "set"
     archives.folder(root)

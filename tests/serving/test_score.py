@@ -293,6 +293,9 @@ def test_what_only_has_a_pictures_name_gets_an_error_row(tiny_model: Path, tmp_p
     for name in ("b.png", "c.png"):  # named one by one, and by a glob
         assert find_pictures([str(place / name)]).paths == (place / name,)
     assert len(find_pictures([str(place / "*.png")]).paths) == 4
+    odd = place / "[e].png"  # as a glob it would name something else
+    odd.symlink_to(place / "nowhere.png")
+    assert find_pictures([str(odd)]).paths == (odd,)
 
 
 def test_more_suffixes_and_a_count_of_what_is_left_out(tmp_path: Path) -> None:
