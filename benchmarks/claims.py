@@ -1,5 +1,6 @@
 """What the report claims, and whether the data show it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -30,8 +31,10 @@ class Claim:
 def judge(low: float, high: float, target: float, *, strict: bool = False) -> Answer:
     """Met where the whole interval reaches the target, not met where none of it does.
 
-    ``strict`` asks for more than the target. An end that is NaN shows nothing.
+    ``strict`` asks for more than the target. A NaN anywhere shows nothing.
     """
+    if math.isnan(low) or math.isnan(high) or math.isnan(target):
+        return "not shown by this much data"
     if low > target or (low == target and not strict):
         return "met"
     if high < target or (high == target and strict):
@@ -83,6 +86,8 @@ def speed_claim(seconds: Sequence[float], *, manual_seconds: float, n: int) -> C
         n: pictures in a round.
     """
     gains = sorted(manual_seconds / value for value in seconds)
+    if any(math.isnan(gain) for gain in gains):  # NaN is not sorted: it could hide in the middle
+        gains = [math.nan]
     middle = (
         gains[len(gains) // 2]
         if len(gains) % 2

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from twonines.benchmarks.evaluate import Judged
+from twonines.benchmarks.lettering import any_script
 from twonines.models.image import load
 from twonines.types import DEFECTIVE
 
@@ -16,14 +17,16 @@ _THUMBNAIL = (192, 192)
 _MOST = 12
 
 
+@any_script()
 def write_confusion(table: dict[str, Any], path: Path) -> None:
     """Draw counts by true class (rows) and by answer (columns)."""
     counts = np.array(table["counts"])
     figure = Figure(figsize=(2 + 0.9 * len(table["columns"]), 1.6 + 0.6 * len(table["rows"])))
     axes = figure.subplots()
     axes.imshow(counts, cmap="Blues", aspect="auto")
-    axes.set_xticks(range(len(table["columns"])), table["columns"], rotation=30, ha="right")
-    axes.set_yticks(range(len(table["rows"])), table["rows"])
+    axes.set_xticks(range(len(table["columns"])), table["columns"], rotation=30, ha="right",
+                    parse_math=False)  # fmt: skip
+    axes.set_yticks(range(len(table["rows"])), table["rows"], parse_math=False)
     axes.set_xlabel("the model says")
     axes.set_ylabel("true")
     for (row, column), count in np.ndenumerate(counts):
@@ -34,6 +37,7 @@ def write_confusion(table: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+@any_script()
 def write_mistakes(judged: Judged, path: Path) -> None:
     """Draw up to twelve wrong answers, the surest first; an empty sheet says there are none."""
     names = {record.defect_class for record in judged.records}
@@ -57,6 +61,7 @@ def write_mistakes(judged: Judged, path: Path) -> None:
             f"{record.path.name}\ntrue: {record.defect_class}\n"
             f"said: {inspection.defect_class} ({inspection.score or 0:.2f})",
             fontsize=8,
+            parse_math=False,  # a $ in a name is no mathematics
         )
     figure.suptitle(f"{len(wrong)} of {len(judged.records)} test pictures answered wrong")
     figure.tight_layout()

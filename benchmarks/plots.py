@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from twonines.benchmarks.lettering import any_script
 from twonines.benchmarks.statistics import roc
 from twonines.types import GOOD
 
@@ -85,6 +86,7 @@ def plot_scores(result: dict[str, Any]) -> str:
     return _svg(figure, "scores")
 
 
+@any_script()
 def plot_confusion(result: dict[str, Any]) -> str:
     """Counts by true class and by what the model said."""
     confusion = result["confusion"]

@@ -29,6 +29,8 @@ CLIENTS = 64
 INSPECT_PATH = "/v1/inspect"
 READY_PATH = "/readyz"
 METRICS_PATH = "/metrics"
+RELIABLE_RATIO = 1.05
+"""Nothing outruns the bare session; a ratio above this says that the machine was busy."""
 ROWS = ("session", "decode_resize_session", "http", "batch")
 _START_LIMIT_S = 120.0
 
@@ -177,6 +179,7 @@ def _row(rates: Sequence[float], reference: dict[str, float]) -> dict[str, Any]:
         "seconds_per_part": 1 / median,
         "ratio_to_session": median / reference["session"],
         "ratio_to_decode_resize_session": median / reference["decode_resize_session"],
+        "unreliable": median / reference["session"] > RELIABLE_RATIO,
     }
 
 
@@ -200,8 +203,9 @@ def measure(
         progress: told what is measured.
 
     Returns:
-        ``rows`` by name with the median, the range over rounds and both ratios, and ``http``
-        with latency, mean batch size and the load generator's processor seconds.
+        ``rows`` by name with the median, the range over rounds, both ratios and whether the rate
+        is unreliable, since it exceeds the bare session's; and ``http`` with latency, mean batch
+        size and the load generator's processor seconds.
     """
     tell = progress or (lambda _: None)
     chosen = [pictures[index % len(pictures)] for index in range(per_round)]

@@ -15,7 +15,7 @@ from twonines.datasets.content import (
     relative,
 )
 from twonines.datasets.duplicates import Bits, Thumb, near_pairs
-from twonines.datasets.pictures import Fault, Look, look
+from twonines.datasets.pictures import Decoder, Fault, Look, look
 from twonines.datasets.record import Dataset, DatasetCard
 from twonines.datasets.splits import Split
 
@@ -73,6 +73,11 @@ class CheckReport:
         """True where a file or group stands on both sides of the split."""
         return self.split is not None and bool(self.split.exact or self.split.groups)
 
+    @property
+    def sound(self) -> bool:
+        """True where every picture can be read and nothing leaks."""
+        return not self.unreadable and not self.leaks
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON."""
         return {
@@ -111,13 +116,21 @@ def _split_dict(split: SplitCheck) -> dict[str, Any]:
 
 
 def check_dataset(
-    dataset: Dataset, split: Split | None = None, *, progress: Progress | None = None
+    dataset: Dataset,
+    split: Split | None = None,
+    *,
+    decode: Decoder | None = None,
+    progress: Progress | None = None,
 ) -> CheckReport:
     """Decode every picture and mask, compare them all, and look across the split.
 
-    ``progress(done, total)`` is called after each picture.
+    Args:
+        dataset: the set.
+        split: looked across for copies and groups on both sides.
+        decode: the models' decoder: what it refuses is unreadable. Default is Pillow's.
+        progress: called with pictures done and all, after each.
     """
-    looks = _look_at_all(dataset, progress)
+    looks = _look_at_all(dataset, decode, progress)
     digests = file_digests(dataset.records)
     copies = _copies(digests)
     near = _near_clusters(looks, digests)
@@ -147,10 +160,10 @@ def check_dataset(
     )
 
 
-def _look_at_all(dataset: Dataset, progress: Progress | None) -> list[Look]:
+def _look_at_all(dataset: Dataset, decode: Decoder | None, progress: Progress | None) -> list[Look]:
     looks = []
     with ThreadPoolExecutor(WORKERS) as pool:
-        for one in pool.map(look, dataset.records):
+        for one in pool.map(lambda record: look(record, decode), dataset.records):
             looks.append(one)
             if progress:
                 progress(len(looks), len(dataset.records))

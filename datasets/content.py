@@ -1,6 +1,7 @@
 """What a picture is by its bytes: digests, and copies of one file."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -47,7 +48,10 @@ def relative(path: Path, root: Path) -> str:
 
 
 def content_digest(records: Sequence[Record], root: Path) -> str:
-    """SHA-256 in hex over relative path, file digest and label of each record, in order.
+    """SHA-256 in hex over the records, in order.
+
+    It covers relative path, file digest, label and all that decides a split (group, the
+    publisher's side, certainty and attributes), so that one digest gives one split.
 
     Raises:
         DatasetError: a picture cannot be opened.
@@ -57,8 +61,11 @@ def content_digest(records: Sequence[Record], root: Path) -> str:
         for record, digest in zip(
             records, pool.map(lambda record: file_digest(record.path), records), strict=True
         ):
-            line = f"{relative(record.path, root)}\0{digest}\0{record.defect_class}\n"
-            total.update(line.encode("utf-8", "surrogateescape"))
+            facts = (
+                relative(record.path, root), digest, record.defect_class, record.group,
+                record.official_split, float(record.certainty), sorted(record.attributes.items()),
+            )  # fmt: skip
+            total.update(json.dumps(facts).encode() + b"\n")
     return total.hexdigest()
 
 

@@ -22,10 +22,18 @@ def fingerprint(image: Image.Image) -> tuple[Bits, Thumb]:
     """Difference hash (256,) bool and grey thumbnail (256,) float32 in [0, 255]."""
     import imagehash
 
-    grey = image.convert("L")
+    grey = _grey(image)
     bits: Bits = np.asarray(imagehash.dhash(grey, hash_size=HASH_SIDE).hash, bool).ravel()
     small = grey.resize((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BOX)
     return bits, np.asarray(small, np.float32).ravel()
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """8-bit grey; 16 bits are scaled as the models' decoder does, where Pillow would cut them."""
+    if not image.mode.startswith("I"):
+        return image.convert("L")
+    wide = np.asarray(image, np.int64).clip(0, 65535)
+    return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
 
 
 def near_pairs(

@@ -1,5 +1,7 @@
 """Look at one picture, its mask and its boxes, and say what is wrong."""
 
+import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,9 +10,12 @@ from PIL import Image
 from twonines.datasets.duplicates import Bits, Thumb, fingerprint
 from twonines.datasets.masks import read_mask
 from twonines.datasets.record import DEFECTIVE, SEVERAL, Record
-from twonines.errors import MaskError
+from twonines.errors import MaskError, TwoninesError
+from twonines.types import Image as Pixels
 
 _ORIENTATION = 0x0112
+Decoder = Callable[[bytes], Pixels]
+"""A file's bytes to (H, W, 3) uint8 RGB, upright; it raises on what it refuses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +51,15 @@ class _Notes:
         self.faults.append(Fault(self.path, kind, detail))
 
 
-def look(record: Record) -> Look:
-    """Decode the whole picture and its mask, and compare them with the label."""
+def look(record: Record, decode: Decoder | None = None) -> Look:
+    """Decode the whole picture and its mask, and compare them with the label.
+
+    ``decode`` is the models' decoder, which refuses more than Pillow does; without it Pillow's
+    own is used.
+    """
     notes = _Notes(record.path)
     try:
-        with Image.open(record.path) as image:
-            image.load()
-            size, mode = upright_size(image), image.mode
-            bits, thumb = fingerprint(image)
+        size, mode, (bits, thumb) = _read(record.path.read_bytes(), decode)
     except Exception as exc:  # on broken bytes a decoder may raise anything
         notes.add("unreadable", _why(exc))
         return Look(faults=tuple(notes.faults))
@@ -63,7 +69,20 @@ def look(record: Record) -> Look:
     return Look(size, mode, tuple(notes.faults), bits, thumb)
 
 
+def _read(data: bytes, decode: Decoder | None) -> tuple[tuple[int, int], str, tuple[Bits, Thumb]]:
+    """Upright (height, width), mode in the file, and fingerprint."""
+    pixels = None if decode is None else decode(data)
+    with Image.open(io.BytesIO(data)) as image:
+        if pixels is None:
+            image.load()
+            return upright_size(image), image.mode, fingerprint(image)
+        size = (pixels.shape[0], pixels.shape[1])
+        return size, image.mode, fingerprint(Image.fromarray(pixels))
+
+
 def _why(exc: Exception) -> str:
+    if isinstance(exc, TwoninesError):
+        return str(exc)
     if isinstance(exc, FileNotFoundError):
         return "no such file"
     return f"{type(exc).__name__}: {exc}"

@@ -1,8 +1,12 @@
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from tests.datasets import archives
+from tests.images import png
 from twonines import __version__
 
 
@@ -52,3 +56,51 @@ def test_show_tells_licence_tasks_traps_and_results() -> None:
     assert done.returncode == 0, done.stderr
     for word in ("CC BY-NC-SA", "segment", "kos26", "twonines datasets fetch", "Tabernik"):
         assert word in done.stdout
+
+
+def test_a_long_path_in_an_error_stays_on_one_line() -> None:
+    path = "/".join(["a-long-name"] * 20) + "/model.onnx"
+    done = run("score", path, "x", "--out", "t.csv")
+    assert done.returncode == 2
+    assert path in done.stderr
+
+
+def test_score_says_what_it_left_out_and_prints_no_empty_lines(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "p"
+    place.mkdir()
+    (place / "a.png").write_bytes(png(0))
+    (place / "notes.txt").write_text("x")
+    done = run("score", str(tiny_model), str(place), "--out", str(tmp_path / "t.csv"))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == [
+        "pictures ...",
+        "left out: 1 files that are no pictures by name",
+    ]
+    arguments = ["score", str(tiny_model), str(place), "--out", str(tmp_path / "t.csv")]
+    done = run(*arguments, "--max-bytes", "10")
+    assert done.returncode == 1 and "1 ERROR" in done.stdout
+
+
+def test_check_reads_a_set_from_the_folder_of_its_archive(tmp_path: Path) -> None:
+    done = run("datasets", "check", "x-sdd", "--root", str(archives.x_sdd(tmp_path / "X-SDD")))
+    assert done.returncode == 0, done.stderr
+    assert "red iron" in done.stdout
+
+
+def test_check_exits_with_one_where_a_set_is_unsound(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    archives.folder(root)
+    written = tmp_path / "check.json"
+    arguments = ["datasets", "check", "folder", "--root", str(root), "--json", str(written)]
+    done = run(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "every picture can be read" in done.stdout
+    assert not json.loads(written.read_text())["unreadable"]
+    broken = archives.picture(root / "OK/a0.png", 5)
+    broken.write_bytes(broken.read_bytes()[:-20])
+    done = run(*arguments)
+    assert done.returncode == 1, done.stderr
+    assert "unreadable: 1" in done.stdout
+    assert "damaged" in json.loads(written.read_text())["unreadable"][0]["why"]

@@ -79,6 +79,8 @@ class FeatureExtractor:
         digest = hashlib.sha256(data).hexdigest()
         self.runtime: ort.InferenceSession = make_runtime(data, "cpu", available_threads())
         self.size, self.batch_size = size, batch_size
+        blank = np.zeros((1, *size, 3), np.uint8)
+        self._width = int(self.runtime.run(["features"], {"images": blank})[0].shape[1])
         self.folder = cache / "features" / f"{digest[:16]}-{size[0]}x{size[1]}"
 
     def __call__(
@@ -138,14 +140,23 @@ class FeatureExtractor:
             raise ImageError(f"image: {path} cannot be read ({exc.strerror or exc})") from exc
         key = hashlib.sha256(data).hexdigest()
         target = self.folder / key[:2] / f"{key}-{view}.npy"
-        try:
-            return target, Cached(np.load(target, allow_pickle=False))
-        except (OSError, ValueError):
-            pass  # not there, or torn by a full disk: computed again
+        kept = self._kept(target)
+        if kept is not None:
+            return target, Cached(kept)
         try:
             return target, view_of(resize(decode(data), self.size), view)
         except ImageError as exc:
             raise type(exc)(f"{path}: {exc}") from exc
+
+    def _kept(self, target: Path) -> FloatArray | None:
+        """Features that this class has written there; anything else is computed again."""
+        try:
+            with target.open("rb") as file:
+                row = np.lib.format.read_array(file, allow_pickle=False)
+        except Exception:  # not there, torn by a full disk, or no such file at all
+            return None
+        sound = row.dtype == np.float32 and row.shape == (self._width,)
+        return row if sound and bool(np.isfinite(row).all()) else None
 
     def _flush(self, pending: list[tuple[int, Path, Image]], rows: list[FloatArray | None]) -> int:
         """Run the waiting pictures through the session and keep their features."""

@@ -52,7 +52,8 @@ def main() -> None:
     try:
         app()
     except TwoninesError as exc:
-        err.print(f"error: {exc}", style="bold red", markup=False, highlight=False)
+        # Not wrapped: a path that was split over lines can be neither copied nor searched for.
+        err.print(f"error: {exc}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(exc.exit_code)
 
 
@@ -96,14 +97,15 @@ class Stages:
 
     def __exit__(self, *_: object) -> None:
         """Stop drawing."""
-        self._bars.stop()
+        if err.is_terminal:  # elsewhere stopping prints an empty line
+            self._bars.stop()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` steps of ``stage`` are done."""
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(stage, total=total)
             if not err.is_terminal:
-                err.print(f"{stage} ...")
+                err.print(f"{stage} ...", markup=False, highlight=False, soft_wrap=True)
         self._bars.update(self._tasks[stage], completed=done, total=total)
 
 
@@ -165,15 +167,19 @@ def datasets_check(
     name: CardName,
     root: Root = None,
     seed: Seed = 0,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Also write a JSON file.")] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write all as JSON.")] = None,
 ) -> None:
-    """Count, and find unreadable files, label and mask faults, duplicates and leaks."""
-    import json
+    """Find unreadable files, label and mask faults, duplicates and leaks; 1 if any is unsound.
 
+    Exit 1 says that a picture cannot be read by the models, or that training and test share a
+    picture or a group; other findings are for a person to judge.
+    """
     try:
         from twonines.datasets.checks import check_dataset
         from twonines.datasets.registry import load_dataset
         from twonines.datasets.splits import make_split
+        from twonines.datasets.summary import print_report, write_json
+        from twonines.models.image import decode
     except ImportError as exc:
         raise _needs("train", exc) from exc
     dataset = load_dataset(name, root)
@@ -181,12 +187,14 @@ def datasets_check(
         report = check_dataset(
             dataset,
             make_split(dataset, seed=seed),
+            decode=decode,
             progress=lambda done, total: stages("pictures", done, total),
         )
-    text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
     if json_out:
-        json_out.write_text(text + "\n", encoding="utf-8")
-    typer.echo(text)
+        write_json(report, json_out)
+    print_report(report, out_console)
+    if not report.sound:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -315,8 +323,9 @@ def serve(
 def score(
     model: Annotated[Path, typer.Argument(help="The model file.")],
     inputs: Annotated[list[str], typer.Argument(help="Folders, globs or files.")],
-    out: Annotated[Path, typer.Option(help="Table: .parquet, .csv or .jsonl.")],
+    out: Annotated[Path, typer.Option(help="Table: .parquet, .csv (no formulas) or .jsonl.")],
     fresh: Annotated[bool, typer.Option(help="Start again, forget an interrupted run.")] = False,
+    max_bytes: Annotated[int, typer.Option(help="A larger file is an ERROR, unread.")] = 256 << 20,
     execution_provider: Provider = "auto",
 ) -> None:
     """Score files; exit 0 if all were inspected, 1 if some rows are ERROR."""
@@ -328,9 +337,12 @@ def score(
             inputs,
             out,
             resume=not fresh,
+            max_bytes=max_bytes,
             execution_provider=execution_provider,
             progress=lambda done, total: stages("pictures", done, total),
         )
+    for remark in summary.remarks:
+        typer.echo(remark, err=True)
     counts = ", ".join(f"{count} {verdict}" for verdict, count in summary.counts.items())
     typer.echo(f"{summary.total} pictures: {counts}; {summary.images_per_second:.0f} a second")
     typer.echo(f"table: {out}")
@@ -387,7 +399,7 @@ def bench(
         manual_seconds=manual_seconds,
         rounds=rounds,
         throughput=throughput,
-        progress=lambda line: err.print(line, highlight=False),
+        progress=lambda line: err.print(line, markup=False, highlight=False, soft_wrap=True),
     )
     typer.echo(f"report: {out / 'report.html'}")
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from tests.conftest import tiny_card, write_tiny_model
 from tests.images import png
 from twonines.benchmarks.bench import run_bench
 from twonines.benchmarks.evaluate import Judged, confusion, decision_metrics
+from twonines.benchmarks.throughput import _row
 from twonines.datasets.checks import content_digest
 from twonines.datasets.record import Dataset, DatasetCard, Record
 from twonines.datasets.splits import make_split
@@ -72,6 +74,38 @@ def test_bench_end_to_end(dataset: Dataset, tmp_path: Path) -> None:
     assert read["throughput"] is None
     assert str(tmp_path) not in (tmp_path / "out" / "report.json").read_text()
     assert "Generated parts" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_the_speed_claim_is_of_the_service(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = {"session": 9.0, "decode_resize_session": 8.0, "http": 2.0, "batch": 4.0}
+    speeds = {name: [rate, 0.9 * rate, 1.1 * rate] for name, rate in rates.items()}
+    monkeypatch.setattr(
+        "twonines.benchmarks.bench.measure",
+        lambda *_, **__: {
+            "rows": {name: _row(values, rates) for name, values in speeds.items()},
+            "http": {"latency_s": {"p50": 1.0, "p95": 1.0, "p99": 1.0}, "mean_batch_size": 1.0,
+                     "load_generator_cpu_seconds": 1.0, "wall_seconds": 1.0},
+            "pictures": 1, "per_round": 512, "rounds": 3, "clients": 1, "threads": 1,
+            "execution_provider": "cpu",
+        },
+    )  # fmt: skip
+    model = make_model(tmp_path / "m.onnx", dataset)
+    result = run_bench(model, dataset, tmp_path / "out", rounds=1)
+    claim = result["claims"][-1]
+    assert [claim["value"], claim["low"], claim["high"]] == pytest.approx(
+        [12 * 2.0, 12 * 1.8, 12 * 2.2]
+    )
+    assert claim["n"] == 512
+
+
+def test_a_changed_group_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    # The same counts may come out with taught pictures in the test.
+    model = make_model(tmp_path / "m.onnx", dataset)
+    records = (replace(dataset.records[0], group="part1"), *dataset.records[1:])
+    with pytest.raises(DatasetError, match="cannot be told from those that were taught"):
+        run_bench(model, replace(dataset, records=records), tmp_path / "out", throughput=False)
 
 
 def test_random_split_of_a_grouped_set_is_flagged(dataset: Dataset, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@ import pytest
 
 from twonines.benchmarks.claims import accuracy_claim, judge, speed_claim, weakest
 
+NAN = float("nan")
+
 
 @pytest.mark.parametrize(
     ("low", "high", "strict", "answer"),
@@ -14,11 +16,26 @@ from twonines.benchmarks.claims import accuracy_claim, judge, speed_claim, weake
         (2.0, 2.9, False, "not met"),
         (2.9, 3.1, False, "not shown by this much data"),
         (3.0, 3.0, False, "met"),
-        (float("nan"), float("nan"), False, "not shown by this much data"),
+        (NAN, NAN, False, "not shown by this much data"),
+        (3.1, NAN, False, "not shown by this much data"),
+        (NAN, 2.9, False, "not shown by this much data"),
+        (NAN, 4.0, False, "not shown by this much data"),
     ],
 )
 def test_judge(low: float, high: float, strict: bool, answer: str) -> None:
     assert judge(low, high, 3.0, strict=strict) == answer
+
+
+def test_a_target_that_is_not_known_is_not_met() -> None:
+    assert judge(3.0, 4.0, NAN) == "not shown by this much data"
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_round_that_was_not_timed_shows_nothing(place: int) -> None:
+    seconds = [1.0, 1.0, 1.0]
+    seconds[place] = NAN
+    answer = speed_claim(seconds, manual_seconds=12.0, n=5).answer
+    assert answer == "not shown by this much data"
 
 
 def test_weakest() -> None:

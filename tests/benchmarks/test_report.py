@@ -28,7 +28,7 @@ def synthetic(*, decides: bool = True, throughput: bool = True) -> dict[str, Any
     row = {
         "per_second": 1234.0, "low": 1200.0, "high": 1300.0, "seconds_per_part": 0.001,
         "rounds": [1200.0, 1234.0, 1300.0], "ratio_to_session": 0.8,
-        "ratio_to_decode_resize_session": 1.0,
+        "ratio_to_decode_resize_session": 1.0, "unreliable": False,
     }  # fmt: skip
     claim = {
         "name": "accuracy", "sentence": "More often right", "value": 0.95, "low": 0.75,
@@ -128,6 +128,18 @@ def test_page_says_what_matters(picture: Path) -> None:
     assert "These figures are too good" in page
     assert "4,000 times" in page
     assert "Worst escapes" in page
+
+
+def test_page_and_json_flag_speeds_that_cannot_be(picture: Path, tmp_path: Path) -> None:
+    result = synthetic()
+    assert "These speeds are unreliable" not in render(result, [])
+    rows = result["throughput"]["rows"]
+    rows["http"] = {**rows["http"], "ratio_to_session": 1.3, "unreliable": True}
+    page = render(result, [])
+    assert "<strong>These speeds are unreliable.</strong> HTTP service: more than" in page
+    _, data = write_report(result, [], tmp_path)
+    found = json.loads(data.read_text())["throughput"]["rows"]
+    assert [name for name, row in found.items() if row["unreliable"]] == ["http"]
 
 
 def test_typing_page(picture: Path) -> None:

@@ -106,6 +106,26 @@ def test_bootstrap_is_seeded_and_holds_the_value() -> None:
     assert one.low < one.value < one.high
 
 
+def delong_error(truth: st.Bools, scores: st.Floats) -> float:
+    """Standard error of the AUROC by DeLong's placements, independent of any drawing."""
+    bad, good = scores[truth], scores[~truth]
+    above = (bad[:, None] > good).astype(float) + 0.5 * (bad[:, None] == good)
+    return float(
+        np.sqrt(above.mean(1).var(ddof=1) / len(bad) + above.mean(0).var(ddof=1) / len(good))
+    )
+
+
+@pytest.mark.parametrize(("bad", "good"), [(150, 150), (400, 30), (30, 400)])
+def test_bootstrap_is_as_wide_as_95_percent_are(bad: int, good: int) -> None:
+    # With few of one side nearly all of the spread comes from them: both sides must be drawn.
+    generator = np.random.default_rng(5)
+    truth = np.arange(bad + good) < bad
+    scores = generator.normal(size=bad + good) + truth
+    found = st.bootstrap(truth, scores, "auroc", repeats=2000)
+    wide = (found.high - found.low) / delong_error(truth, scores)
+    assert wide == pytest.approx(2 * 1.96, rel=0.07)  # 90 % would be 2 * 1.645
+
+
 def test_one_sided_data_have_no_ranking() -> None:
     assert np.isnan(st.auroc([True, True], [0.1, 0.2]))
     assert np.isnan(st.average_precision([False], [0.1]))

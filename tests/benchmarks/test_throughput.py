@@ -96,6 +96,15 @@ def test_batch_sizes_from_metrics() -> None:
     assert np.isnan(throughput.parse_batch_sizes("nothing 1\n")).all()
 
 
+@pytest.mark.parametrize(("rate", "unreliable"), [(105.0, False), (106.0, True), (20.0, False)])
+def test_a_way_that_outruns_the_session_is_unreliable(rate: float, unreliable: bool) -> None:
+    row = throughput._row(
+        [rate, rate - 1, rate + 1], {"session": 100.0, "decode_resize_session": 90.0}
+    )
+    assert row["ratio_to_session"] == rate / 100
+    assert row["unreliable"] is unreliable
+
+
 def test_rounds_in_process(tiny_model: Path, pictures: list[Path]) -> None:
     session = InspectionSession.load(tiny_model, execution_provider="cpu")
     images = np.zeros((40, 32, 32, 3), np.uint8)

@@ -1,18 +1,25 @@
+import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from tests.datasets import archives
-from twonines.datasets.checks import check_dataset, content_digest
+from twonines.datasets.checks import CheckReport, check_dataset, content_digest
 from twonines.datasets.duplicates import near_pairs
+from twonines.datasets.pictures import Decoder
 from twonines.datasets.record import Dataset
 from twonines.datasets.registry import load_dataset
 from twonines.datasets.splits import Split, make_split
-from twonines.errors import DatasetError
+from twonines.datasets.summary import print_report, write_json
+from twonines.errors import DatasetError, SettingsError
+from twonines.models.image import decode
 
 
 def kinds(dataset: Dataset) -> dict[str, str]:
@@ -158,6 +165,107 @@ def test_report_is_json_and_progress_is_told(tmp_path: Path) -> None:
     data = report.to_dict()
     assert json.loads(json.dumps(data)) == data
     assert data["split"]["counts"] == {"train": 2, "calibration": 0, "test": 2, "dropped": 0}
+
+
+def test_the_models_decoder_decides_what_is_unreadable(tmp_path: Path) -> None:
+    archives.folder(tmp_path)
+    path = archives.picture(tmp_path / "dent/a.png", 77, (64, 64))
+    data = bytearray(path.read_bytes())
+    data[-13] ^= 1  # the checksum of the pixels, which Pillow does not look at
+    path.write_bytes(data)
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "dent/float.tiff")
+    dataset = load_dataset("folder", tmp_path)
+    assert check_dataset(dataset).unreadable == ()
+    report = check_dataset(dataset, decode=decode)
+    unreadable = dict(report.unreadable)
+    assert set(unreadable) == {"dent/a.png", "dent/float.tiff"}
+    assert "damaged" in unreadable["dent/a.png"]
+    assert unreadable["dent/float.tiff"].startswith("image: must have 8 or 16 bits a channel")
+    assert not report.sound
+
+
+def test_the_models_decoder_gives_the_same_sizes_and_copies(tmp_path: Path) -> None:
+    archives.folder(tmp_path)
+    with Image.open(tmp_path / "OK/a2.png") as image:
+        image.save(tmp_path / "OK/a2.jpg", quality=90)
+    path = archives.picture(tmp_path / "OK/turned.jpg", 1)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(path) as image:
+        image.save(path, exif=exif)
+    dataset = load_dataset("folder", tmp_path)
+    own, given = check_dataset(dataset), check_dataset(dataset, decode=decode)
+    assert own.sizes == given.sizes and own.sizes["32x24"] == 1 and own.modes == given.modes
+    assert given.near_duplicates == (("OK/a2.jpg", "OK/a2.png"),)
+
+
+@pytest.mark.parametrize("decoder", [None, decode])
+def test_sixteen_bits_are_scaled_before_they_are_compared(
+    tmp_path: Path, decoder: Decoder | None
+) -> None:
+    (tmp_path / "good").mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):  # all values are above 255: cut to 8 bits, both would be white
+        wide = rng.integers(2000, 65535, (24, 32)).astype(np.uint16)
+        Image.fromarray(wide).save(tmp_path / f"good/{name}.png")
+    narrow = ((wide.astype(np.int64) + 128) // 257).astype(np.uint8)
+    Image.fromarray(narrow).save(tmp_path / "good/b8.png")
+    report = check_dataset(load_dataset("folder", tmp_path), decode=decoder)
+    assert report.near_duplicates == (("good/b.png", "good/b8.png"),)
+
+
+def printed(report: CheckReport, width: int = 40) -> str:
+    stream = io.StringIO()
+    print_report(report, Console(file=stream, width=width))
+    return stream.getvalue()
+
+
+def test_the_summary_names_every_finding(tmp_path: Path) -> None:
+    archives.folder(tmp_path)
+    long = tmp_path / "OK" / ("a-long-name-" * 8 + "[red].png")
+    for k in range(13):
+        path = tmp_path / "OK" / f"broken{k:02}.png"
+        path.write_bytes(b"no picture %d" % k)
+    long.write_bytes(b"no picture")
+    shutil.copy(tmp_path / "OK/a1.png", tmp_path / "dent/c.png")
+    dataset = load_dataset("folder", tmp_path)
+    by_name = {r.path.name: r for r in dataset.records}
+    bad = Split((by_name["a1.png"],), (), (by_name["c.png"],), "random", 0)
+    text = printed(check_dataset(dataset, bad))
+    assert f"  OK/{long.name}: " in text  # whole, in spite of its brackets and a narrow console
+    assert "unreadable: 14" in text and "  and 4 more" in text
+    assert text.count("  OK/broken") == 9
+    assert "exact duplicates: 1\n  OK/a1.png = dent/c.png" in text
+    assert "exact duplicates with different labels: 1" in text
+    assert "copies in training and test: 1" in text
+    assert "\u2588" in text and "unsound" in text
+
+
+def test_the_summary_of_a_sound_set_says_so(tmp_path: Path) -> None:
+    dataset = load_dataset("magnetic-tile", archives.magnetic_tile(tmp_path))
+    text = printed(check_dataset(dataset))
+    assert "every picture can be read" in text and "unreadable" not in text
+    bad = Split(dataset.records[:3], (), dataset.records[3:], "random", 0)
+    report = check_dataset(dataset, bad)
+    assert "groups in training and test: 2\n  0\n  1" in printed(report) and not report.sound
+    with pytest.raises(SettingsError, match="json: .* must be writable"):
+        write_json(report, tmp_path / "no" / "folder.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"group": "other"}, {"group": None}, {"official_split": "test"}, {"certainty": 0.5},
+        {"attributes": {"type": "mono"}},
+    ],
+)  # fmt: skip
+def test_content_digest_follows_all_that_decides_a_split(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
+    made = load_dataset("folder", archives.folder(tmp_path))
+    records = [replace(record, group="part") for record in made.records]
+    digest = content_digest(records, made.root)
+    assert digest != content_digest([replace(records[0], **change), *records[1:]], made.root)
 
 
 def test_content_digest_follows_bytes_labels_and_order(tmp_path: Path) -> None:

@@ -92,6 +92,17 @@ def test_random_drops_copies_from_test(tmp_path: Path) -> None:
     assert not {r.path for r in split.dropped} & {r.path for r in split.test}
 
 
+@pytest.mark.parametrize("side", ["train", "calibration"])
+def test_copies_of_every_taught_side_are_dropped_from_test(side: str, tmp_path: Path) -> None:
+    dataset = made(tmp_path, groups=40, each=1)
+    before = make_split(dataset, method="random")
+    taught = (before.train if side == "train" else before.calibration)[0]
+    before.test[0].path.write_bytes(taught.path.read_bytes())
+    after = make_split(dataset, method="random")
+    assert taught in after.train + after.calibration
+    assert after.dropped == (before.test[0],) and after.test == before.test[1:]
+
+
 def test_official_takes_calibration_from_training_and_drops_copies(tmp_path: Path) -> None:
     archives.casting(tmp_path)
     shutil.copy(

@@ -1,0 +1,71 @@
+"""Write rows as .parquet, .csv or .jsonl."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from twonines.errors import SettingsError
+
+SUFFIXES = (".parquet", ".csv", ".jsonl")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def check_table(out: Path) -> None:
+    """Make the table's folder.
+
+    Raises:
+        SettingsError: no such table can be written there.
+    """
+    if out.suffix not in SUFFIXES:
+        raise SettingsError(f"out: must end in {', '.join(SUFFIXES)}, got {out.name!r}")
+    if out.suffix == ".parquet":
+        _parquet()
+    if out.is_dir():
+        raise SettingsError(f"out: must be a file, got the folder {out}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise SettingsError(f"out: {out.parent} must be a folder ({exc.strerror or exc})") from exc
+
+
+def write_table(rows: Sequence[dict[str, Any]], out: Path) -> None:
+    """Write the table whole or not at all."""
+    partial = out.with_name(out.name + ".tmp")
+    if out.suffix == ".parquet":
+        pyarrow = _parquet()
+        kinds = {
+            "score": pyarrow.float64(),
+            "novelty": pyarrow.float64(),
+            "regions": pyarrow.int64(),
+        }
+        schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in rows[0]])
+        table = pyarrow.Table.from_pylist(list(rows), schema=schema)
+        pyarrow.parquet.write_table(table, partial)
+    elif out.suffix == ".jsonl":
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        partial.write_text(text, encoding="utf-8")
+    else:
+        buffer = io.StringIO(newline="")
+        writer = csv.DictWriter(buffer, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
+        partial.write_bytes(buffer.getvalue().encode("utf-8"))
+    os.replace(partial, out)
+
+
+def _harmless(value: Any) -> Any:
+    """Text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    return "'" + value if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def _parquet() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as exc:
+        raise SettingsError("out: .parquet needs pip install 'twonines[parquet]'") from exc
+    return pyarrow
