@@ -29,11 +29,19 @@ def commands() -> list[str]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
-    for name in ("parts/good", "parts/scratch", "incoming"):
+    counts = {
+        "parts/good": 20,
+        "bottle/train/good": 120,
+        "bottle/test/good": 10,
+        "bottle/test/scratch": 10,
+        "parts/scratch": 20,
+        "incoming": 20,
+    }
+    for name, count in counts.items():
         (tmp_path / name).mkdir(parents=True)
-        for index in range(20):
+        for index in range(count):
             image = rng.normal(128, 10, (64, 64)).clip(0, 255).astype(np.uint8)
-            if name != "parts/good":
+            if not name.endswith("good"):
                 image[20:24, 10:50] = 255
             Image.fromarray(image).save(tmp_path / name / f"{index}.png")
     Image.fromarray(image).save(tmp_path / "part.jpg")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from twonines.cli import serve
+from twonines.cli.inspection import serve
 from twonines.errors import ModelFileError, SettingsError
 from twonines.models import session
 from twonines.serving.server import run_server

@@ -1,0 +1,29 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from pydantic_core import PydanticUndefined
+
+DatasetName = Annotated[str, typer.Option("--dataset", help="Name; see `twonines datasets list`.")]
+CardName = Annotated[str, typer.Argument(help="Name; see `twonines datasets list`.")]
+Root = Annotated[
+    Path | None, typer.Option("--root", help="Folder of the archive. elpv needs none.")
+]
+Seed = Annotated[int, typer.Option(help="Seeds splits and every random choice.")]
+ProviderName = Literal["auto", "cpu", "openvino"]
+Provider = Annotated[ProviderName, typer.Option(help="Where the model runs; auto measures.")]
+
+
+def flag(text: str, name: str) -> Any:
+    """A flag of the service; its help shows the default and the environment twin."""
+    from twonines.settings import ServeSettings
+
+    default = ServeSettings.model_fields[name.lower()].get_default()
+    shown = False if default in (None, PydanticUndefined) else str(default)
+    return typer.Option(
+        "--" + name.lower().replace("_", "-"),
+        help=f"{text} (env TWONINES_{name})",
+        show_default=shown,
+    )
