@@ -5,14 +5,13 @@ import re
 import shlex
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.service import wait_until_ready
 from twonines.benchmarks.throughput import free_port
 
 README = Path(__file__).parent.parent / "README.md"
@@ -30,7 +29,7 @@ def commands() -> list[str]:
 def folder(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     counts = {
-        "parts/good": 20,
+        "parts/good": 120,
         "bottle/train/good": 120,
         "bottle/test/good": 10,
         "bottle/test/scratch": 10,
@@ -81,14 +80,3 @@ def test_every_command_of_the_readme_works(folder: Path) -> None:
             service.wait(30)
     for name in ("RUN/model.onnx", "REPORT/report.html", "results.csv", "overlay.png"):
         assert (folder / name).stat().st_size > 0
-
-
-def wait_until_ready(port: str) -> None:
-    limit = time.monotonic() + 60
-    while time.monotonic() < limit:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError("the service was not ready within 60 s")

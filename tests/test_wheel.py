@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.images import png
+from tests.service import wait_until_ready
 from twonines.benchmarks.throughput import free_port
 
 ROOT = Path(__file__).parent.parent
@@ -44,14 +45,9 @@ def test_service_inspects_without_torch(clean: Path, tiny_model: Path, tmp_path:
         [clean, "-m", "twonines", "serve", "--model", str(tiny_model), "--port", str(port)],
         cwd=tmp_path,
         env=BARE,
-        stderr=subprocess.PIPE,
-        text=True,
     )
     try:
-        assert service.stderr is not None
-        for line in service.stderr:
-            if "running on" in line:
-                break
+        wait_until_ready(str(port))
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         connection.request("POST", "/v1/inspect", png(250), {"Content-Type": "image/png"})
         answer = json.loads(connection.getresponse().read())
@@ -59,7 +55,7 @@ def test_service_inspects_without_torch(clean: Path, tiny_model: Path, tmp_path:
         assert answer["results"][0]["verdict"] == "NG"
     finally:
         service.terminate()
-        service.communicate(timeout=30)
+        service.wait(30)
 
 
 def test_install_is_light(clean: Path) -> None:

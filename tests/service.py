@@ -1,0 +1,15 @@
+"""Waiting for a service that a test has started."""
+
+import time
+import urllib.request
+
+
+def wait_until_ready(port: str) -> None:
+    limit = time.monotonic() + 60
+    while time.monotonic() < limit:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("the service was not ready within 60 s")
