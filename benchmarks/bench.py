@@ -1,6 +1,7 @@
 """The benchmark: a model against manual inspection, on test pictures it was not taught."""
 
 import importlib.metadata
+import json
 import math
 import platform
 import subprocess
@@ -10,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import twonines
-from twonines.benchmarks import claims, evaluate
+from twonines.benchmarks import acceptance, claims, evaluate
 from twonines.benchmarks.manual import DEFAULT_ACCURACY, DEFAULT_SECONDS, Inspector
-from twonines.benchmarks.report import write_report
-from twonines.benchmarks.throughput import measure
+from twonines.benchmarks.report import write_json, write_report
+from twonines.benchmarks.throughput.ways import measure
 from twonines.datasets.record import Dataset
 from twonines.datasets.splits import Split
-from twonines.errors import SettingsError
+from twonines.errors import InputError, SettingsError
 from twonines.models.session import InspectionSession, available_threads
+from twonines.models.tuning import this_machine
 
 SENSITIVITY = (0.80, 0.85, 0.90, 0.95)
-SCHEMA = 1
+SCHEMA = 2
 _EXAMPLES = 6
 
 
@@ -34,9 +36,14 @@ def run_bench(
     seed: int = 0,
     rounds: int = 3,
     throughput: bool = True,
+    study: Path | None = None,
+    measured: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Measure a model and write ``report.html`` and ``report.json`` into ``out``.
+    """Measure a model and write ``report.html``, ``report.json`` and ``measured.json`` to ``out``.
+
+    ``measured.json`` holds what no second run gives again: speeds, machine and date. With it the
+    same model, data and study give the same ``report.json`` to the byte.
 
     Args:
         model: the model file; its card names the split and the policy.
@@ -47,6 +54,8 @@ def run_bench(
         seed: seeds the bootstrap.
         rounds: measured rounds of speed, at least 1.
         throughput: also measure the service and batch scoring.
+        study: folder of a study with people on test pictures of the model.
+        measured: ``measured.json`` of an earlier report; nothing is timed then.
         progress: told what is done.
 
     Returns:
@@ -54,6 +63,7 @@ def run_bench(
 
     Raises:
         DatasetError: the set is not the one that the card names.
+        InputError: the study or ``measured`` cannot be read.
         SettingsError: an argument is outside its range.
     """
     if rounds < 1:
@@ -64,20 +74,83 @@ def run_bench(
     tell("checking the data against the model's card")
     split = evaluate.rebuild_split(session.card, dataset)
     tell(f"inspecting {len(split.test)} test pictures")
-    runs = [evaluate.judge_records(session, split.test) for _ in range(rounds + 1)]
-    judged = runs[-1]
+    judged = evaluate.judge_records(session, split.test)
+    calibration = evaluate.judge_records(session, split.calibration)
     result = _result(session, dataset, split, judged, inspector, seed)
-    result["seconds_per_part"] = [run.seconds / len(split.test) for run in runs[1:]]
-    if throughput:
-        result["throughput"] = _measure(model, judged, rounds, progress)
-    result["claims"] = _claims(result, inspector)
+    result["typing_alone"] = acceptance.typing_of(session.card, calibration, judged)
+    if study is not None:
+        tell("analysing the study")
+        result["study"] = acceptance.study_of(study, model, dataset, seed)
+    if measured is None:
+        taken = _time(model, session, split, judged, seed, rounds, throughput, progress)
+    else:
+        taken = read_measured(measured, session.digest, result["data"]["digest"])
+    result |= taken["figures"]
+    if result["decides"]:
+        tell("people behind the model")
+        result["review"] = acceptance.review_of(
+            session, calibration, judged, inspector, result["study"], seed
+        )
+        result["cell"] = acceptance.cell_of(
+            result["review"], inspector, result["study"], _pace(result), seed
+        )
+    made = _claims(result, inspector)
+    result["claims"] = [claim.to_json() for claim in made]
+    if result["decides"]:
+        result["headline"] = acceptance.headline_of(made, inspector.accuracy)
     slowest = inspector.seconds / result["claims"][-1]["low"]
     # With so much handling a part on the model's side alone, the speed claim is at its limit.
     result["handling_limit_s"] = max(0.0, inspector.seconds / claims.SPEED_TARGET - slowest)
     tell("writing the report")
-    names_kinds = session.card.task == "classify"
+    names_kinds = result["typing"] is not None
     write_report(result, _examples(judged, dataset, names_kinds), out)
+    write_json(taken, out / "measured.json")
     return result
+
+
+def _time(
+    model: Path,
+    session: InspectionSession,
+    split: Split,
+    judged: evaluate.Judged,
+    seed: int,
+    rounds: int,
+    throughput: bool,
+    progress: Callable[[str], None] | None,
+) -> dict[str, Any]:
+    """What depends on the machine and the moment, and of what it was taken."""
+    runs = [evaluate.judge_records(session, split.test) for _ in range(rounds)]
+    return {
+        "model": session.digest,
+        "data": session.card.training_data.digest,
+        "figures": {
+            "meta": metadata(seed),
+            "seconds_per_part": [run.seconds / len(split.test) for run in runs],
+            "throughput": _measure(model, judged, rounds, progress) if throughput else None,
+        },
+    }
+
+
+def read_measured(path: Path, model: str, data: str) -> dict[str, Any]:
+    """What an earlier report measured.
+
+    Raises:
+        InputError: the file cannot be read, or is of another model or other data.
+    """
+    try:
+        taken: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        found, figures = (taken["model"], taken["data"]), taken["figures"]
+        complete = {"meta", "seconds_per_part", "throughput"} <= figures.keys()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise InputError(f"measured: {path} must be the measured.json of a report ({exc})") from exc
+    if not complete:
+        raise InputError(f"measured: {path} must be the measured.json of a report, parts lack")
+    if found != (model, data):
+        raise InputError(
+            f"measured: {path} must be of model {model[:16]} on data {data[:16]}, got "
+            f"{str(found[0])[:16]} on {str(found[1])[:16]}"
+        )
+    return taken
 
 
 def _result(
@@ -95,22 +168,26 @@ def _result(
     prevalence = float(judged.defective.mean())
     return {
         "schema": SCHEMA,
-        "meta": _metadata(seed),
         "model": {
             "digest": session.digest,
             "card": session.card.public(),
             "execution_provider": session.execution_provider,
             "choice": session.choice,
+            "certificate_fault": session.certificate_fault,
         },
         "data": _data(session, dataset, split),
         "decides": decides,
         "metrics": metrics,
-        "typing": evaluate.typing_metrics(judged) if session.card.task == "classify" else None,
+        "typing": evaluate.typing_metrics(judged) if session.card.names_kinds else None,
         "confusion": evaluate.confusion(judged, session.card.classes),
         "manual": inspector.summary(prevalence) if decides else inspector.summary(0.5),
         "sensitivity": _sensitivity(metrics, inspector) if metrics else [],
         "rows": _rows(judged, dataset),
-        "throughput": None,
+        "study": None,
+        "review": None,
+        "cell": None,
+        "headline": None,
+        "typing_alone": None,
     }
 
 
@@ -184,23 +261,27 @@ def _sensitivity(metrics: dict[str, Any], inspector: Inspector) -> list[dict[str
     return rows
 
 
-def _claims(result: dict[str, Any], inspector: Inspector) -> list[dict[str, Any]]:
-    """Accuracy and speed; a typing model gets speed alone."""
-    made = [_accuracy_claim(result["metrics"], inspector)] if result["decides"] else []
-    seconds, pictures = result["seconds_per_part"], result["data"]["split"]["test"]
+def _pace(result: dict[str, Any]) -> list[float]:
+    """Seconds a part, one a round: the service's, which a line would use, where it was measured."""
+    seconds: list[float] = result["seconds_per_part"]
     if result["throughput"]:
-        # The service is what a line would use, and the slower way of the two.
-        rounds = result["throughput"]["rows"]["http"]["rounds"]
-        seconds = [1 / per_second for per_second in rounds]
+        seconds = [1 / rate for rate in result["throughput"]["rows"]["http"]["rounds"]]
+    return seconds
+
+
+def _claims(result: dict[str, Any], inspector: Inspector) -> list[claims.Claim]:
+    """Accuracy, with people, the cell and speed; a typing model gets speed alone."""
+    made = []
+    if result["decides"]:
+        made = [
+            _accuracy_claim(result["metrics"], inspector),
+            *acceptance.claims_of(result["review"], result["cell"]),
+        ]
+    pictures = result["data"]["split"]["test"]
+    if result["throughput"]:
         pictures = result["throughput"]["per_round"]
-    made.append(
-        claims.speed_claim(
-            seconds,
-            manual_seconds=inspector.seconds,
-            n=pictures,
-        )
-    )
-    return [claim.to_json() for claim in made]
+    made.append(claims.speed_claim(_pace(result), manual_seconds=inspector.seconds, n=pictures))
+    return made
 
 
 def _measure(
@@ -251,7 +332,8 @@ def _examples(judged: evaluate.Judged, dataset: Dataset, names_kinds: bool) -> l
     ]
 
 
-def _metadata(seed: int) -> dict[str, Any]:
+def metadata(seed: int) -> dict[str, Any]:
+    """When, from what commit and where a benchmark ran."""
     names = ("numpy", "onnxruntime", "pillow", "scipy")
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -262,7 +344,7 @@ def _metadata(seed: int) -> dict[str, Any]:
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in names},
         },
-        "cpu": _cpu(),
+        "cpu": this_machine().cpu,
         "threads": available_threads(),
         "system": platform.platform(),
     }
@@ -281,13 +363,3 @@ def _commit() -> str | None:
     # A site-packages folder inside somebody else's repository is not ours.
     ours = (root / "pyproject.toml").is_file() and done.returncode == 0
     return done.stdout.strip() or None if ours else None
-
-
-def _cpu() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -94,5 +94,7 @@ def speed_claim(seconds: Sequence[float], *, manual_seconds: float, n: int) -> C
         else sum(gains[len(gains) // 2 - 1 : len(gains) // 2 + 1]) / 2
     )
     answer = judge(gains[0], gains[-1], SPEED_TARGET)
-    sentence = f"At least {SPEED_TARGET:g} times as fast as {manual_seconds:g} s a part by hand"
+    sentence = (
+        f"Computing alone: at least {SPEED_TARGET:g} times as fast as {manual_seconds:g} s by hand"
+    )
     return Claim("speed", sentence, middle, gains[0], gains[-1], SPEED_TARGET, n, answer)

@@ -1,7 +1,7 @@
 """Run a model over the test pictures that its card names, and count."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,8 +13,8 @@ from twonines.datasets.record import Dataset, Record
 from twonines.datasets.splits import Split, good_only, make_split
 from twonines.errors import DatasetError, ImageError
 from twonines.models.card import ModelCard
-from twonines.models.decision import decide
-from twonines.models.image import decode, resize
+from twonines.models.image import decode
+from twonines.models.inspector import Inspector, Prepared
 from twonines.models.session import InspectionSession
 from twonines.types import DEFECTIVE, Inspection, Verdict
 
@@ -82,27 +82,34 @@ def judge_records(session: InspectionSession, records: Sequence[Record]) -> Judg
     The time covers reading, decoding, resizing, the session and the decision, on one thread of
     Python.
     """
-    inspections: list[Inspection] = []
     start = time.perf_counter()
-    for first in range(0, len(records), _BATCH):
-        inspections.extend(_judge_batch(session, records[first : first + _BATCH]))
-    return Judged(tuple(records), tuple(inspections), time.perf_counter() - start)
+    inspector = Inspector(session)
+    inspections = tuple(inspector.inspect(_prepare_all(inspector, records), _BATCH))
+    return Judged(tuple(records), inspections, time.perf_counter() - start)
 
 
-def _judge_batch(session: InspectionSession, records: Sequence[Record]) -> list[Inspection]:
-    answers: list[Inspection | None] = []
-    images, sizes = [], []
+def _prepare_all(
+    inspector: Inspector, records: Sequence[Record]
+) -> Iterator[Prepared | Inspection]:
+    """The pictures in order; the inspection says why one cannot be read."""
     for record in records:
         try:
-            image = decode(record.path.read_bytes())
+            yield prepare_record(inspector, record)
         except (ImageError, OSError) as exc:
-            answers.append(Inspection(Verdict.ERROR, error=str(exc)))
-            continue
-        images.append(resize(image, session.input_size))
-        sizes.append((image.shape[0], image.shape[1]))
-        answers.append(None)
-    decided = iter(decide(session.run(np.stack(images)), session.card, sizes) if images else ())
-    return [next(decided) if answer is None else answer for answer in answers]
+            yield Inspection(Verdict.ERROR, error=str(exc))
+
+
+def prepare_record(inspector: Inspector, record: Record) -> Prepared:
+    """Read a picture, and its reference where the model compares with one.
+
+    Raises:
+        ImageError: a picture cannot be decoded or prepared, or has no reference.
+        OSError: a file cannot be read.
+    """
+    reference = None
+    if inspector.card.reference and record.reference is not None:
+        reference = decode(record.reference.read_bytes())
+    return inspector.prepare(decode(record.path.read_bytes()), reference)
 
 
 def rate_json(figure: st.Rate | st.Estimate) -> dict[str, Any]:

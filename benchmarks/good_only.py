@@ -26,6 +26,7 @@ from rich.table import Table
 
 from twonines import __version__
 from twonines.benchmarks import statistics as st
+from twonines.benchmarks.head_cost import time_beside
 from twonines.benchmarks.teaching import teach_and_measure
 from twonines.datasets.record import Dataset, Record
 from twonines.datasets.registry import load_dataset
@@ -190,23 +191,10 @@ def _cost(dataset: Dataset, cache: Path) -> dict[str, Any]:
         export_backbone(Backbone(), SIZE, cache).read_bytes(), "cpu", available_threads()
     )
     images = np.stack([load(record.path, SIZE) for record in dataset.records[:32]])
-    rounds = []
-    session.run(images)
-    bare.run(None, {"images": images})
-    for _ in range(15):
-        start = time.perf_counter()
-        bare.run(None, {"images": images})
-        middle = time.perf_counter()
-        session.run(images)
-        rounds.append((middle - start, time.perf_counter() - middle))
-    # Alternating pairs share whatever else the machine does.
-    alone, whole = np.median(rounds, axis=0) / len(images)
     return {
         "teach_seconds": taught.seconds,
         "parity": taught.card.parity,
-        "backbone_per_second": 1 / float(alone),
-        "model_per_second": 1 / float(whole),
-        "time_to_backbone": float(np.median([b / a for a, b in rounds])),
+        **time_beside(lambda batch: bare.run(None, {"images": batch}), session.run, images),
         "threads": available_threads(),
     }
 

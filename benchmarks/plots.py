@@ -59,6 +59,12 @@ def plot_roc(result: dict[str, Any]) -> str:
             100 * metrics["overkill_rate"]["value"], 100 * (1 - metrics["escape_rate"]["value"]),
             "o", color=_AI, markersize=9, label="model, as set",
         )  # fmt: skip
+    for person in (result["study"] or {}).get("inspectors", []):
+        if person["overkill_rate"]["n"] and person["escape_rate"]["n"]:
+            axes.plot(
+                100 * person["overkill_rate"]["value"], 100 * (1 - person["escape_rate"]["value"]),
+                "^", color=_MANUAL, markersize=8, label=f"{_plain(person['inspector'])} (measured)",
+            )  # fmt: skip
     axes.plot(
         100 * manual["overkill_rate"], 100 * (1 - manual["escape_rate"]),
         "D", color=_MANUAL, markersize=9, label="manual inspection (modelled)",
@@ -84,6 +90,29 @@ def plot_scores(result: dict[str, Any]) -> str:
     axes.set(xlabel="score", ylabel="pictures", xlim=(0, 1))
     axes.legend(frameon=False)
     return _svg(figure, "scores")
+
+
+def plot_review(result: dict[str, Any]) -> str:
+    """What people's work buys: errors of the automatic answers and of all, by share sent."""
+    figure, axes = _figure()
+    rows, sent = result["review"]["curve"], result["review"]["with_people"]
+    x = [100 * row["review"] for row in rows]
+    for name, colour, label in (
+        ("automatic_accuracy", _AI, "decided by the model alone"),
+        ("with_people", _GOOD, "all parts, people deciding the rest"),
+    ):
+        values = [[row[name][key] for row in rows] for key in ("value", "low", "high")]
+        middle, low, high = ([np.nan if v is None else 100 * v for v in part] for part in values)
+        axes.plot(x, middle, color=colour, label=label)
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.axhline(100 * result["review"]["target"], color="black", linestyle="--", linewidth=1)
+    axes.plot(
+        100 * sent["review"]["value"], 100 * sent["accuracy"]["value"],
+        "o", color=_GOOD, markersize=9, label="as calibration chose",
+    )  # fmt: skip
+    axes.set(xlabel="parts sent to people, %", ylabel="right, %", xlim=(-2, 102))
+    axes.legend(loc="lower right", frameon=False)
+    return _svg(figure, "review")
 
 
 @any_script()
@@ -121,3 +150,60 @@ def plot_throughput(result: dict[str, Any], names: dict[str, str]) -> str:
     axes.margins(x=0.12)
     axes.set(xlabel="pictures a second (bars: median; lines: range over rounds)")
     return _svg(figure, "throughput")
+
+
+def _by_load(result: dict[str, Any], kind: str, figure: str) -> list[tuple[str, list[Any]]]:
+    """(label, points (load, median, low, high)) of every server that has the figure."""
+    series = []
+    for server in result["servers"]:
+        points = []
+        for name, row in server["rows"].items():
+            words = name.split(" ")
+            if words[0] == kind and row[figure] is not None:
+                found = row[figure]
+                points.append((int(words[1]), found["median"], found["low"], found["high"]))
+        if points:
+            series.append((f"{server['title']}, {server['label']}", points))
+    return series
+
+
+def _legend_below(figure: Figure) -> None:
+    if figure.axes[0].get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+
+
+def plot_closed(result: dict[str, Any]) -> str:
+    """Pictures a second of every server by clients, with the range over rounds."""
+    figure, axes = _figure(6.4, 4.4)
+    for label, points in _by_load(result, "closed", "per_second"):
+        x, y, low, high = np.array(points, float).T
+        axes.errorbar(x, y, yerr=[y - low, high - y], marker="o", capsize=3, label=_plain(label))
+    for label, limit in result["limits"].items():
+        axes.axhline(
+            limit["decode_resize_session"]["median"], color="black", linestyle="--", linewidth=1
+        )
+        axes.text(1, limit["decode_resize_session"]["median"], f" limit, {label}", va="bottom")
+    axes.set_xscale("log", base=2)
+    clients = result["options"]["clients"]
+    axes.set_xticks(clients, [str(count) for count in clients])
+    axes.set(xlabel="clients at once", ylabel="pictures a second")
+    axes.set_ylim(bottom=0)
+    _legend_below(figure)
+    return _svg(figure, "closed")
+
+
+def plot_open(result: dict[str, Any]) -> str:
+    """99th percentile of latency by Poisson load."""
+    figure, axes = _figure(6.4, 4.4)
+    for label, points in _by_load(result, "open", "p99_s"):
+        x, y, low, high = np.array(points, float).T
+        axes.errorbar(
+            x, 1000 * y, yerr=[1000 * (y - low), 1000 * (high - y)], marker="o", capsize=3,
+            label=_plain(label),
+        )  # fmt: skip
+    load = result["options"]["load"]
+    axes.set_xticks(load, [str(percent) for percent in load])
+    axes.set(xlabel="arrivals, % of the server's best", ylabel="99 % of answers within, ms",
+             yscale="log")  # fmt: skip
+    _legend_below(figure)
+    return _svg(figure, "open")

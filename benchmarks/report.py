@@ -25,6 +25,13 @@ WAYS = {
     "http": "HTTP service",
     "batch": "batch scoring",
 }
+CELL = {
+    "serial_gain": "Parts of one person with the model, to those without",
+    "pipelined_gain": "The same where both work at once",
+    "manual_parts_per_hour_per_inspector": "Parts an hour by hand, each person",
+    "serial_parts_per_hour": "Parts an hour, in turn",
+    "pipelined_parts_per_hour": "Parts an hour, both at once",
+}
 MARKS = {"met": "✓", "not met": "✗", "not shown by this much data": "?"}
 KINDS = {
     "escape": "Worst escapes (defective, but accepted)",
@@ -82,6 +89,19 @@ def _figure(figure: dict[str, Any] | None) -> str:
     return f"{_percent(figure['value'])} ({count}; {interval})"
 
 
+def find_template(name: str) -> jinja2.Template:
+    """A page's template, with filters for shares and numbers."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=_percent, number=_number, figure=_figure)
+    return environment.get_template(name)
+
+
 def thumbnail(path: Path) -> str:
     """A small JPEG of the picture as a data URI; empty where it cannot be read."""
     try:
@@ -102,14 +122,6 @@ def render(result: dict[str, Any], examples: Sequence[dict[str, Any]]) -> str:
         examples: pictures with ``kind``, ``path``, ``label``, ``defect_class``, ``verdict``,
             ``said`` and ``score``.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent=_percent, number=_number, figure=_figure)
     result = plain(result)
     shown: dict[str, list[dict[str, Any]]] = {}
     for example in examples:
@@ -118,15 +130,16 @@ def render(result: dict[str, Any], examples: Sequence[dict[str, Any]]) -> str:
         )
     drawn = {"confusion": plots.plot_confusion(result)}
     if result["decides"]:
-        drawn |= {"roc": plots.plot_roc(result), "scores": plots.plot_scores(result)}
+        drawn |= {"roc": plots.plot_roc(result), "scores": plots.plot_scores(result),
+                  "review": plots.plot_review(result)}  # fmt: skip
     if result["throughput"]:
         drawn["throughput"] = plots.plot_throughput(result, WAYS)
-    template = environment.get_template("report.html.j2")
-    return template.render(
+    return find_template("report.html.j2").render(
         r=result,
         card=result["model"]["card"],
         marks=MARKS,
         ways=WAYS,
+        cell_words=CELL,
         examples=shown,
         plots={name: Markup(svg) for name, svg in drawn.items()},
     )
@@ -139,6 +152,11 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     page, data = out / "report.html", out / "report.json"
     page.write_text(render(result, examples), encoding="utf-8")
-    text = json.dumps(plain(result), indent=1, ensure_ascii=False, allow_nan=False)
-    data.write_text(text + "\n", encoding="utf-8")
+    write_json(result, data)
     return page, data
+
+
+def write_json(result: dict[str, Any], path: Path) -> None:
+    """Plain JSON; what is not finite is null."""
+    text = json.dumps(plain(result), indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from twonines.benchmarks.teaching import teach_and_measure
-from twonines.benchmarks.throughput import session_seconds
+from twonines.benchmarks.throughput.ways import session_seconds
 from twonines.datasets.registry import load_dataset
 from twonines.models.backbone import Backbone
 from twonines.models.image import load

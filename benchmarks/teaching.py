@@ -1,12 +1,12 @@
 """Teach with every gate: the recipe, the parity over HTTP, metrics and the worst mistakes."""
 
-import http.client
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 
 from twonines.benchmarks.evaluate import (
@@ -16,16 +16,20 @@ from twonines.benchmarks.evaluate import (
     typing_metrics,
 )
 from twonines.benchmarks.pictures import write_confusion, write_mistakes
-from twonines.benchmarks.throughput import INSPECT_PATH, served
+from twonines.benchmarks.throughput import served
+from twonines.client import Client, ClientError
+from twonines.datasets.content import relative
 from twonines.datasets.record import Dataset, Record
 from twonines.datasets.splits import Split, make_split
 from twonines.errors import GateError
 from twonines.models.card import Metric, ModelCard
-from twonines.models.decision import decide
-from twonines.models.session import Outputs
+from twonines.models.onnx_file import read_card
+from twonines.models.providers import read_model
 from twonines.training.features import default_cache
 from twonines.training.teach import Report, TeachOptions, TeachResult, teach
-from twonines.types import FloatArray
+from twonines.types import FloatArray, Inspection
+
+_SENDERS = 8
 
 
 def teach_and_measure(
@@ -35,16 +39,20 @@ def teach_and_measure(
     *,
     seed: int = 0,
     split_method: str = "auto",
+    split: Split | None = None,
     cache: Path | None = None,
     report: Report = lambda stage, done, total: None,
 ) -> TeachResult:
     """Teach a model on its training split; write it, its card, metrics and worst mistakes.
 
+    A ``split`` that is given, such as a fold, stands in for ``seed`` and ``split_method``.
+
     Raises:
         GateError: PyTorch, ONNX and HTTP disagree on a test picture; no model is left then.
         DatasetError: the set cannot be split or lacks a class.
     """
-    split: Split = make_split(dataset, seed=seed, method=split_method)  # type: ignore[arg-type]
+    if split is None:
+        split = make_split(dataset, seed=seed, method=split_method)  # type: ignore[arg-type]
     result = teach(
         dataset,
         split,
@@ -55,21 +63,22 @@ def teach_and_measure(
         metrics=_metrics,
         report=report,
     )
-    judged = judge(result.parity.outputs, split.test, result.card)
-    _write_run(result, judged, out)
+    judged = judge(result.parity.inspections, split.test)
+    _write_run(result, judged, out, dataset.root)
     return result
 
 
-def judge(outputs: Outputs, records: Sequence[Record], card: ModelCard) -> Judged:
-    """Decide on outputs that the session gave before; regions are in the model's pixels."""
-    inspections = decide(outputs, card, [card.input_size] * len(outputs))
+def judge(inspections: Sequence[Inspection], records: Sequence[Record]) -> Judged:
+    """What the session said before, for the figures; nothing was timed."""
     return Judged(tuple(records), tuple(inspections), float("nan"))
 
 
-def _metrics(outputs: Outputs, records: Sequence[Record], card: ModelCard) -> dict[str, Metric]:
-    judged = judge(outputs, records, card)
+def _metrics(
+    inspections: Sequence[Inspection], records: Sequence[Record], card: ModelCard
+) -> dict[str, Metric]:
+    judged = judge(inspections, records)
     found: dict[str, dict[str, Any]] = {}
-    if card.task == "classify":
+    if card.names_kinds:
         found["typing_accuracy"] = typing_metrics(judged)
     if card.has_good:
         figures = decision_metrics(judged, card.training_data.seed)
@@ -92,7 +101,7 @@ def _metrics(outputs: Outputs, records: Sequence[Record], card: ModelCard) -> di
     }
 
 
-def _write_run(result: TeachResult, judged: Judged, out: Path) -> None:
+def _write_run(result: TeachResult, judged: Judged, out: Path, root: Path) -> None:
     table = confusion(judged, result.card.classes)
     metrics = {
         "metrics": {name: m.model_dump() for name, m in result.card.metrics.items()},
@@ -103,6 +112,10 @@ def _write_run(result: TeachResult, judged: Judged, out: Path) -> None:
             "basis": result.split.basis,
             "seed": result.split.seed,
             "dropped_from_test": [record.path.name for record in result.split.dropped],
+            "test": [
+                {"path": relative(record.path, root), "class": record.defect_class}
+                for record in result.split.test
+            ],
         },
         "seconds": result.seconds,
     }
@@ -111,30 +124,32 @@ def _write_run(result: TeachResult, judged: Judged, out: Path) -> None:
     write_mistakes(judged, out / "mistakes.png")
 
 
-def http_scores(model: Path, pictures: Sequence[Path]) -> tuple[FloatArray, list[str]]:
+def http_scores(model: Path, records: Sequence[Record]) -> tuple[FloatArray, list[str]]:
     """Scores and verdicts that the real service, in its own process, gives over HTTP.
 
+    A picture is sent with its reference where it has one and the model compares.
+
     Raises:
-        GateError: an answer is not 200 or has no score; the message names the picture.
+        GateError: the service refuses a picture or gives no score; the message names the picture.
     """
-    with served(model) as port, ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda path: _post(port, path), pictures))
-    scores = np.array([answer["score"] for answer in answers], np.float32)
-    return scores, [str(answer["verdict"]) for answer in answers]
+    compares = read_card(read_model(model), str(model)).reference
+    # A proxy of the environment is not for this machine.
+    with (
+        served(model) as port,
+        Client(f"http://127.0.0.1:{port}", timeout_s=60, transport=httpx.HTTPTransport()) as client,
+        ThreadPoolExecutor(_SENDERS) as pool,
+    ):
+        found = list(pool.map(lambda record: _send(client, record, compares), records))
+    return np.array([score for score, _ in found], np.float32), [verdict for _, verdict in found]
 
 
-def _post(port: int, path: Path) -> dict[str, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+def _send(client: Client, record: Record, compares: bool) -> tuple[float, str]:
     try:
-        headers = {"Content-Type": "application/octet-stream"}
-        connection.request("POST", INSPECT_PATH, path.read_bytes(), headers)
-        response = connection.getresponse()
-        body = response.read()
-    finally:
-        connection.close()
-    if response.status != 200:
-        raise GateError(f"parity: HTTP must answer 200 for {path.name}, got {response.status}")
-    result: dict[str, Any] = json.loads(body)["results"][0]
-    if result.get("score") is None:
-        raise GateError(f"parity: HTTP must give a score for {path.name}, got {result}")
-    return result
+        answer = client.inspect(record.path, reference=record.reference if compares else None)[0]
+    except ClientError as exc:
+        raise GateError(f"parity: HTTP must answer for {record.path.name}, but {exc}") from exc
+    if answer.score is None:
+        raise GateError(
+            f"parity: HTTP must give a score for {record.path.name}, got {answer.error}"
+        )
+    return answer.score, answer.verdict.value

@@ -55,6 +55,12 @@ def map_in_order(source: dict[str, Tensor], target: dict[str, Tensor]) -> dict[s
     return mapped
 
 
+def normalise(images: Tensor) -> Tensor:
+    """Images (N, H, W, 3) uint8 RGB as the network was trained on: (N, 3, H, W) float32."""
+    # TensorFlow's Lite models were trained on (x - 127) / 128.
+    return (images.permute(0, 3, 1, 2).to(torch.float32) - 127.0) / 128.0
+
+
 class FrozenNetwork(nn.Module):
     """EfficientNet-Lite0 (Tan & Le 2019; Lite variant) whose weights are never trained."""
 
@@ -82,9 +88,7 @@ class FrozenNetwork(nn.Module):
 
     def stem(self, images: Tensor) -> Tensor:
         """Normalise images (N, H, W, 3) uint8 RGB and give what the first block takes."""
-        # TensorFlow's Lite models were trained on (x - 127) / 128.
-        x = (images.permute(0, 3, 1, 2).to(torch.float32) - 127.0) / 128.0  # (N, 3, H, W)
-        first: Tensor = self.net.bn1(self.net.conv_stem(x))
+        first: Tensor = self.net.bn1(self.net.conv_stem(normalise(images)))
         return first
 
 
@@ -98,27 +102,32 @@ class Backbone(FrozenNetwork):
     * ``places`` (N, C, h, w) float32: the stages 4 and 6 side by side at stride 16, for maps.
     """
 
-    output_names = ("features", "places")
+    output_names: ClassVar[tuple[str, ...]] = ("features", "places")
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Channels of each pooled block, in the order of ``features``."""
         return tuple(block.bn3.num_features for i in STAGES for block in self.net.blocks[i])
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Give pooled ``features`` (N, D) and ``places`` (N, C, h, w)."""
+    def stages(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Pooled features (N, D) and the output (N, C, h, w) of every stage."""
         x = self.stem(images)
         pooled: list[Tensor] = []
-        places: list[Tensor] = []
+        outputs: list[Tensor] = []
         for index, stage in enumerate(self.net.blocks):
             for block in stage:
                 x = block(x)
                 if index in STAGES:
                     pooled.extend(_pool(x))
-            if index in _PLACES:
-                places.append(x)
-        coarse = nn.functional.interpolate(places[1], size=places[0].shape[-2:], mode="bilinear")
-        return torch.cat(pooled, 1), torch.cat([places[0], coarse], 1)
+            outputs.append(x)
+        return torch.cat(pooled, 1), outputs
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Give pooled ``features`` (N, D) and ``places`` (N, C, h, w)."""
+        features, outputs = self.stages(images)
+        fine, coarse = (outputs[i] for i in _PLACES)
+        coarse = nn.functional.interpolate(coarse, size=fine.shape[-2:], mode="bilinear")
+        return features, torch.cat([fine, coarse], 1)
 
 
 def _pool(x: Tensor) -> tuple[Tensor, ...]:

@@ -1,34 +1,25 @@
 """The card: one JSON in the model file that says everything about it."""
 
+import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from twonines.errors import ModelFileError
+from twonines.models.certificate import Certificate
+from twonines.models.parts import CardPart
+from twonines.models.parts import Metric as Metric
+from twonines.models.quality import QualityLimits
 from twonines.types import GOOD
 
 CARD_KEY = "twonines.card"
-Task = Literal["classify", "anomaly"]
-"""``classify`` learns from pictures of every class, ``anomaly`` from good pictures alone."""
+Task = Literal["classify", "segment", "detect", "anomaly"]
+"""``classify`` learns from pictures of every class, ``segment`` from masks too, ``detect`` from
+boxes, ``anomaly`` from good pictures alone."""
 
 
-class _Part(BaseModel):
-    # A limit or rate that is not a number would compare as false, and so pass.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Metric(_Part):
-    """One measured rate or score with its sample size and 95 % interval."""
-
-    value: float
-    n: int = Field(ge=0)
-    low: float | None = None
-    high: float | None = None
-    count: int | None = None
-
-
-class TrainingData(_Part):
+class TrainingData(CardPart):
     """What the model was taught on, and how the data were split."""
 
     name: str
@@ -41,21 +32,67 @@ class TrainingData(_Part):
     n_test: int
 
 
-class Policy(_Part):
-    """The decision policy: ``NG`` means ``score >= threshold``.
+class ClassRule(CardPart):
+    """What holds for one kind of defect beside the thresholds.
+
+    From ``review_from`` on, the class score makes the part at least ``REVIEW``, from
+    ``reject_from`` on ``NG``: "never pass a crack". ``severity`` weighs an escape of this kind
+    where costs choose the thresholds.
+    """
+
+    severity: float = Field(default=1.0, gt=0)
+    review_from: float | None = Field(default=None, ge=0, le=1)
+    reject_from: float | None = Field(default=None, ge=0, le=1)
+
+
+class Policy(CardPart):
+    """The decision policy: ``NG`` means ``score >= threshold``, ``OK`` ``score < accept_below``.
+
+    In between a person decides; without ``accept_below`` nothing is in between. A rule of
+    ``class_rules`` can only make a verdict stricter. A rejected part whose largest region is
+    smaller than ``min_defect_area`` (a share of the picture) goes to a person; nothing becomes
+    ``OK`` for being small.
 
     A picture whose novelty is above ``novelty_limit`` is ``REVIEW``, whatever its score.
     ``region_threshold`` cuts the defect map; regions under ``min_region_area`` (a share of the
-    picture, [0, 1]) are not listed.
+    picture, [0, 1]) are not listed. Of a detector, boxes from ``box_threshold`` on are listed.
     """
 
     threshold: float = Field(ge=0, le=1)
+    accept_below: float | None = Field(default=None, ge=0, le=1)
     novelty_limit: float | None = None
+    class_rules: dict[str, ClassRule] = Field(default_factory=dict)
+    min_defect_area: float = Field(default=0.0, ge=0, le=1)
     region_threshold: float = Field(default=0.5, ge=0, le=1)
     min_region_area: float = Field(default=0.001, ge=0, le=1)
+    box_threshold: float = Field(default=0.5, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Policy":
+        if self.accept_below is not None and self.accept_below > self.threshold:
+            raise ValueError(
+                f"accept_below: must be at most threshold {self.threshold}, got {self.accept_below}"
+            )
+        return self
+
+    @property
+    def accepts_below(self) -> float:
+        """``OK`` needs a score under this."""
+        return self.threshold if self.accept_below is None else self.accept_below
 
 
-class Calibration(_Part):
+class Tiling(CardPart):
+    """How a picture is cut where the model looks at it in pieces of ``input_size``.
+
+    The picture is resized by ``scale``, then cut into tiles whose neighbours share ``overlap``
+    of their side.
+    """
+
+    overlap: float = Field(default=0.25, ge=0, le=0.75)
+    scale: float = Field(default=1.0, gt=0, le=8)
+
+
+class Calibration(CardPart):
     """How raw scores came to [0, 1]: Platt's sigmoid, temperature scaling or a limit.
 
     A limit is what good pictures alone can give: the score decides, but is no probability.
@@ -66,7 +103,20 @@ class Calibration(_Part):
     parameters: dict[str, float]
 
 
-class ModelCard(_Part):
+class Reduction(CardPart):
+    """What a file of reduced precision was made from, and how far its scores moved.
+
+    ``parent`` is the SHA-256 of the float32 file. On ``pictures`` calibration pictures both gave
+    the same verdicts and classes, and scores that differ by at most ``score_shift``.
+    """
+
+    precision: Literal["int8", "int8-mixed"]
+    parent: str = Field(pattern=r"^[0-9a-f]{64}$")
+    pictures: int = Field(ge=1)
+    score_shift: float = Field(ge=0, le=1)
+
+
+class ModelCard(CardPart):
     """Everything that a client, an auditor or the service must know of a model."""
 
     name: str = Field(min_length=1)
@@ -80,8 +130,16 @@ class ModelCard(_Part):
     metrics: dict[str, Metric]
     calibration: Calibration
     policy: Policy
-    certificate: None = None
+    quality: QualityLimits | None = None
+    certificate: Certificate | None = None
+    tiling: Tiling | None = None
+    reference: bool = False
+    """True where the model compares a picture with an aligned one of a part without defects."""
+    skill_fault: str | None = None
+    """Why the test pictures do not show that the model knows good from defective: then nothing is
+    ``OK`` but under a certificate, whose pictures show it."""
     parity: dict[str, float] = Field(default_factory=dict)
+    reduced: Reduction | None = None
     software: dict[str, str]
     created: str
 
@@ -91,6 +149,11 @@ class ModelCard(_Part):
             raise ValueError(f"classes: must be distinct, got {self.classes}")
         if GOOD in self.classes[1:]:
             raise ValueError(f"classes: {GOOD!r} must stand first, got {self.classes}")
+        strangers = sorted(set(self.policy.class_rules) - set(self.classes[self.has_good :]))
+        if strangers:
+            raise ValueError(
+                f"class_rules: must name kinds of defect among {self.classes}, got {strangers}"
+            )
         if min(self.input_size) < 1:
             raise ValueError(f"input_size: must be positive, got {self.input_size}")
         return self
@@ -99,6 +162,25 @@ class ModelCard(_Part):
     def has_good(self) -> bool:
         """False for a typing model, which cannot accept a part."""
         return self.classes[0] == GOOD
+
+    def decision_digest(self) -> str:
+        """SHA-256 over everything on the card that decides: policy, limits, classes, sizes.
+
+        Values that are the defaults are left out, so that a later version's new field does not
+        void a certificate.
+        """
+        parts = self.model_dump(
+            mode="json",
+            include={"task", "classes", "input_size", "policy", "quality", "tiling", "reference",
+                     "skill_fault"},
+            exclude_defaults=True,
+        )  # fmt: skip
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def names_kinds(self) -> bool:
+        """True where classes were taught by name, so that naming them can be right or wrong."""
+        return self.task != "anomaly" and len(self.classes) > 1
 
     def to_json(self) -> str:
         """Stable text: sorted keys, no line breaks."""

@@ -84,6 +84,11 @@ class KernelHead(nn.Module):
             features: (N, D) float32 of the backbone.
             places: (N, C, h, w) float32 of the backbone.
         """
+        score, class_scores, novelty = self.judge(features)
+        return score, class_scores, self._map(places), novelty
+
+    def judge(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Give ``score`` (N,), ``class_scores`` (N, K) and ``novelty`` (N,) of whole pictures."""
         z = ((features - self.mean) * self.gain).clamp(-CLIP, CLIP) * self.weight
         landmarks = self.landmarks.to(torch.float32)
         cross = z @ landmarks.T  # (N, M)
@@ -91,16 +96,15 @@ class KernelHead(nn.Module):
         squared = squared.clamp(min=0.0)
         response = torch.exp(-squared) @ self.alphas + self.offset  # (N, K)
         novelty = torch.sqrt(squared.amin(1))
-        defect_map = self._map(places)
         if not self.has_good:
             class_scores = torch.softmax(response * self.temperature, 1)
             # A typing model knows no good part, so it can never call a part good.
-            return torch.ones_like(novelty), class_scores, defect_map, novelty
+            return torch.ones_like(novelty), class_scores, novelty
         # Good or not is decided first: a softmax over all classes would split the evidence of a
         # defect among its kinds, and good would win what no kind wins alone.
         score = torch.sigmoid(self.reject[0] * (1.0 - 2.0 * response[:, 0]) + self.reject[1])
         kinds = torch.softmax(response[:, 1:] * self.temperature, 1) * score[:, None]
-        return score, torch.cat([1.0 - score[:, None], kinds], 1), defect_map, novelty
+        return score, torch.cat([1.0 - score[:, None], kinds], 1), novelty
 
     def _map(self, places: Tensor) -> Tensor:
         """The loudest head at every place, (N, h, w) in [0, 1]."""

@@ -4,9 +4,7 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 
-from twonines.models.decision import decide
-from twonines.models.image import resize
-from twonines.models.session import InspectionSession
+from twonines.models.inspector import Inspector
 from twonines.types import FloatArray, Image, Inspection, Verdict
 
 _COLOURS = {
@@ -20,20 +18,28 @@ _HEAT = (255, 64, 0)
 _REGION = (255, 0, 200)
 SMALLEST = 480
 """Smaller pictures are enlarged so that text and boxes can be read."""
+_LARGEST = 4 * SMALLEST
 
 
-def explain(session: InspectionSession, image: Image) -> tuple[Inspection, Image]:
+def explain(
+    inspector: Inspector, image: Image, reference: Image | None = None
+) -> tuple[Inspection, Image]:
     """Inspect one picture and draw the answer.
 
     Args:
-        session: the loaded model.
+        inspector: of the loaded model.
         image: (H, W, 3) uint8 RGB, of any size.
+        reference: (H', W', 3) uint8 RGB, where the model compares with one.
 
     Returns:
         The inspection and the overlay, (h, w, 3) uint8 RGB.
+
+    Raises:
+        ImageError: the picture or its reference does not suit the model.
     """
-    outputs = session.run(resize(image, session.input_size)[None])
-    inspection = decide(outputs, session.card, [(image.shape[0], image.shape[1])])[0]
+    picture = inspector.prepare(image, reference)
+    outputs = inspector.outputs(picture)
+    inspection = inspector.decide(outputs, [picture])[0]
     return inspection, draw(image, outputs.defect_map[0], inspection)
 
 
@@ -46,10 +52,11 @@ def draw(image: Image, defect_map: FloatArray, inspection: Inspection) -> Image:
         inspection: regions in pixels of ``image``.
 
     Returns:
-        (H', W', 3) uint8 RGB, its shorter side at least ``SMALLEST``.
+        (H', W', 3) uint8 RGB, its shorter side at least ``SMALLEST`` but for long strips.
     """
     height, width = image.shape[:2]
-    scale = max(1.0, SMALLEST / min(height, width))
+    # A strip of one pixel would become a picture that does not fit into memory.
+    scale = max(1.0, min(SMALLEST / min(height, width), _LARGEST / max(height, width)))
     size = (round(width * scale), round(height * scale))
     picture = PILImage.fromarray(image).resize(size, PILImage.Resampling.BILINEAR)
     level = np.clip(np.nan_to_num(defect_map, nan=0.0, posinf=0.0, neginf=0.0), 0, 1)

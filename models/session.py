@@ -1,122 +1,36 @@
 """A loaded model on one execution provider."""
 
 import hashlib
-import os
-import stat
-import tempfile
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import onnxruntime as ort
 
 from twonines.errors import ModelFileError, SettingsError
 from twonines.models.card import ModelCard
+from twonines.models.certificate import find_fault
 from twonines.models.decision import decide
+from twonines.models.image import preprocessing_digest
+from twonines.models.onnx_file import graph_digest
+from twonines.models.outputs import BOX_NAMES, MAP_NAMES, OUTPUT_NAMES
 from twonines.models.outputs import Outputs as Outputs
+from twonines.models.providers import FILE_PRECISIONS, Precision, open_runtime
+from twonines.models.providers import available_threads as available_threads
+from twonines.models.providers import make_runtime as make_runtime
+from twonines.models.providers import openvino_devices as openvino_devices
+from twonines.models.providers import read_model as read_model
+from twonines.models.tuning import Purpose, TunedChoice, find_reduced, find_tuned
+from twonines.models.withdrawal import find_withdrawal
 from twonines.types import Image
 
+log = logging.getLogger(__name__)
 Provider = Literal["auto", "cpu", "openvino"]
 PROVIDERS: tuple[Provider, ...] = ("auto", "cpu", "openvino")
-OUTPUT_NAMES = ("score", "class_scores", "defect_map", "novelty")
-_OPENVINO_LIBRARY = "twonines_openvino"
 _MAX_SHIFT = 1e-3
-_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
-
-
-def available_threads() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def openvino_devices() -> tuple[Sequence[ort.OrtEpDevice], str]:
-    """CPU devices of the OpenVINO plugin, and why there are none where there are none."""
-    try:
-        import onnxruntime_ep_openvino as plugin
-    except ImportError:
-        return (), "the package onnxruntime-ep-openvino is not installed"
-    name = plugin.get_ep_name()
-    if not any(device.ep_name == name for device in ort.get_ep_devices()):
-        try:
-            ort.register_execution_provider_library(_OPENVINO_LIBRARY, plugin.get_library_path())
-        except Exception as exc:  # registered before, or the library does not load here
-            if "already" not in str(exc):
-                return (), f"the OpenVINO plugin does not load ({exc})"
-    devices = [
-        device
-        for device in ort.get_ep_devices()
-        if device.ep_name == name and device.ep_metadata.get("ov_device") == "CPU"
-    ]
-    return devices, "" if devices else "the OpenVINO plugin finds no Intel processor here"
-
-
-def read_model(path: Path) -> bytes:
-    """The bytes of a model file.
-
-    Raises:
-        ModelFileError: there is no such file, or it is a folder, a pipe or a device.
-    """
-    try:
-        if not stat.S_ISREG(Path(path).stat().st_mode):  # a pipe would be waited for, for ever
-            raise ModelFileError(
-                f"model: {path} must be a file, got a folder or something else that is no file"
-            )
-        return Path(path).read_bytes()
-    except OSError as exc:
-        raise ModelFileError(f"model: {path} cannot be read ({exc.strerror})") from exc
-
-
-def make_runtime(
-    model: bytes | Path,
-    execution_provider: Literal["cpu", "openvino"],
-    threads: int,
-    origin: str | None = None,
-) -> ort.InferenceSession:
-    """An ONNX Runtime session; float32 on either provider.
-
-    Args:
-        model: the file, or its bytes.
-        execution_provider: where it runs.
-        threads: threads of one run.
-        origin: the name in messages, where ``model`` is bytes.
-
-    Raises:
-        SettingsError: the provider cannot be had on this machine.
-        ModelFileError: the file is no ONNX model, or keeps weights in other files.
-    """
-    data = model if isinstance(model, bytes) else read_model(model)
-    label = origin or ("bytes" if isinstance(model, bytes) else str(model))
-    options = ort.SessionOptions()
-    options.log_severity_level = 4  # what fails is raised, and our message says it
-    options.intra_op_num_threads = threads
-    # Weights in other files are outside the digest. ONNX Runtime would take them from the working
-    # folder; here it finds an empty one.
-    with tempfile.TemporaryDirectory(prefix="twonines-") as empty:
-        options.add_session_config_entry(_WEIGHTS_FOLDER, empty)
-        try:
-            if execution_provider == "cpu":
-                return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-            devices, reason = openvino_devices()
-            if not devices:
-                raise SettingsError(f"execution_provider: 'openvino' cannot be used, {reason}")
-            config = (
-                f'{{"CPU":{{"INFERENCE_PRECISION_HINT":"f32","INFERENCE_NUM_THREADS":{threads}}}}}'
-            )
-            options.add_provider_for_devices(devices, {"load_config": config})
-            return ort.InferenceSession(data, options)
-        except SettingsError:
-            raise
-        except Exception as exc:  # ONNX Runtime's classes share no public base
-            if "external data" in str(exc).lower():
-                raise ModelFileError(
-                    f"model: {label} must hold all its weights, got a model that keeps some in "
-                    "other files"
-                ) from exc
-            raise ModelFileError(
-                f"model: {label} must be an ONNX model, got an error: {exc}"
-            ) from exc
 
 
 class InspectionSession:
@@ -135,7 +49,13 @@ class InspectionSession:
         self.digest = digest
         self.execution_provider = execution_provider
         self.choice = choice
+        self.precision: Precision = card.reduced.precision if card.reduced else "float32"
+        self.tuned: TunedChoice | None = None
+        """What `twonines tune` chose for this machine, where this session runs as it says."""
+        self.certificate_fault: str | None = None
+        """Why the card's certificate does not hold here; None where it does or there is none."""
         self._runtime = runtime
+        self._names = _offered(runtime)
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -144,12 +64,19 @@ class InspectionSession:
 
     @classmethod
     def load(
-        cls, path: Path, *, execution_provider: Provider = "auto", threads: int | None = None
+        cls,
+        path: Path,
+        *,
+        execution_provider: Provider = "auto",
+        threads: int | None = None,
+        purpose: Purpose | None = "serve",
     ) -> "InspectionSession":
         """Load a model file and check its card and contract.
 
-        ``auto`` measures the providers that this machine has, and takes the fastest that gives
-        the verdicts of the default one; ``choice`` says what was chosen and why.
+        ``auto`` runs as `twonines tune` has chosen for ``purpose`` on this machine. Where it has
+        not, or ``threads`` are given or ``purpose`` is None, it measures the providers that this
+        machine has, and takes the fastest that gives the verdicts of the default one. ``choice``
+        says what was chosen and why. ``digest`` is that of ``path``, whatever runs.
 
         Raises:
             ModelFileError: no such file, no ONNX model, no valid card, or the wrong contract.
@@ -171,32 +98,78 @@ class InspectionSession:
         _check_contract(runtime, card, str(path))
         _check_outputs(runtime, card, str(path))
         session = cls(runtime, card, digest, first, f"{first} was asked for")
-        return choose(session, data, count) if execution_provider == "auto" else session
+        if execution_provider == "auto":
+            tuned = None if threads or purpose is None else _tuned(session, data, path, purpose)
+            session = tuned or choose(session, data, count)
+        session.certificate_fault = _certificate_fault(session, data, path.parent)
+        return session
 
-    def run(self, images: Image) -> Outputs:
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The contract's outputs that this model gives."""
+        return self._names
+
+    def run(self, images: Image, references: Image | None = None) -> Outputs:
         """Inspect a batch.
 
         Args:
             images: (N, height, width, 3) uint8 RGB, N >= 1, of ``input_size``.
+            references: the same shape, aligned parts without defects; needed exactly where the
+                card says ``reference``.
 
         Raises:
-            ValueError: the array has another shape or dtype.
+            ValueError: an array has another shape or dtype, or ``references`` is missing or not
+                wanted.
         """
-        height, width = self.input_size
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (height, width, 3):
-            raise ValueError(
-                f"images: must be uint8 (N, {height}, {width}, 3), "
-                f"got {images.dtype} {images.shape}"
-            )
         if not len(images):
             raise ValueError("images: must hold at least one picture, got 0")
-        return Outputs(*self._runtime.run(list(OUTPUT_NAMES), {"images": images}))
+        feed = {"images": images}
+        if (references is not None) != self.card.reference:
+            wanted = "must be given for" if self.card.reference else "must not be given for"
+            raise ValueError(f"references: {wanted} this model")
+        if references is not None:
+            feed["references"] = references
+        height, width = self.input_size
+        for name, value in feed.items():
+            if value.dtype != np.uint8 or value.shape != (len(images), height, width, 3):
+                raise ValueError(
+                    f"{name}: must be uint8 ({len(images)}, {height}, {width}, 3), "
+                    f"got {value.dtype} {value.shape}"
+                )
+        return self.name_outputs(self._runtime.run(list(self._names), feed))
+
+    def name_outputs(self, values: Sequence[Any]) -> Outputs:
+        """Arrays in the order of the graph's outputs, as the contract calls them."""
+        return Outputs(**dict(zip(self._names, values, strict=True)))
+
+
+def _certificate_fault(session: InspectionSession, data: bytes, folder: Path) -> str | None:
+    """Compare the certificate with what was loaded, and look whether it was withdrawn."""
+    certificate = session.card.certificate
+    if certificate is None:
+        return None
+    fault = find_fault(
+        certificate,
+        graph=graph_digest(data),
+        preprocessing=preprocessing_digest(session.input_size),
+        decision=session.card.decision_digest(),
+        execution_provider=session.execution_provider,
+        precision=session.precision,
+    )
+    return fault or find_withdrawal(folder, certificate.digest)
+
+
+def _offered(runtime: ort.InferenceSession) -> tuple[str, ...]:
+    """Names of the contract's outputs that the graph gives, in the contract's order."""
+    there = {output.name for output in runtime.get_outputs()}
+    return tuple(n for n in (*OUTPUT_NAMES, *MAP_NAMES, *BOX_NAMES) if n in there)
 
 
 def _check_contract(runtime: ort.InferenceSession, card: ModelCard, origin: str) -> None:
     """Refuse a graph whose inputs or outputs are not the contract's."""
     inputs = [(i.name, i.type, list(i.shape[1:])) for i in runtime.get_inputs()]
-    wanted = [("images", "tensor(uint8)", [*card.input_size, 3])]
+    names = ("images", "references") if card.reference else ("images",)
+    wanted = [(name, "tensor(uint8)", [*card.input_size, 3]) for name in names]
     if inputs != wanted:
         raise ModelFileError(f"model: {origin} must take {wanted}, got {inputs}")
     outputs = {output.name: output.type for output in runtime.get_outputs()}
@@ -206,6 +179,12 @@ def _check_contract(runtime: ort.InferenceSession, card: ModelCard, origin: str)
             f"model: {origin} must give float32 outputs {', '.join(missing)}, "
             f"got {', '.join(sorted(outputs)) or 'none'}"
         )
+    boxes = [name for name in BOX_NAMES if name in outputs]
+    if len(boxes) != (len(BOX_NAMES) if card.task == "detect" else 0):
+        raise ModelFileError(
+            f"model: {origin} must give {', '.join(BOX_NAMES)} exactly where its task is 'detect', "
+            f"got {', '.join(boxes) or 'none'} for {card.task!r}"
+        )
 
 
 def _check_outputs(runtime: ort.InferenceSession, card: ModelCard, origin: str) -> None:
@@ -213,7 +192,9 @@ def _check_outputs(runtime: ort.InferenceSession, card: ModelCard, origin: str) 
     for count in (1, 2):
         try:
             images = np.zeros((count, *card.input_size, 3), np.uint8)
-            outputs = Outputs(*runtime.run(list(OUTPUT_NAMES), {"images": images}))
+            feed = {"images": images} | ({"references": images} if card.reference else {})
+            names = _offered(runtime)
+            outputs = Outputs(**dict(zip(names, runtime.run(list(names), feed), strict=True)))
             outputs.check(count, len(card.classes))
         except Exception as exc:  # ONNX Runtime's classes share no public base
             raise ModelFileError(
@@ -222,13 +203,46 @@ def _check_outputs(runtime: ort.InferenceSession, card: ModelCard, origin: str) 
             ) from exc
 
 
+def _tuned(
+    session: InspectionSession, data: bytes, path: Path, purpose: Purpose
+) -> InspectionSession | None:
+    """The session as it was tuned for this machine; None where that cannot be had."""
+    found = find_tuned(path, session.digest)
+    if found is None:
+        return None
+    choice = found.choice(purpose)
+    variant = choice.variant
+    try:
+        reduced = variant.precision in FILE_PRECISIONS
+        model = find_reduced(found, path, variant.precision) if reduced else data
+        runtime = open_runtime(model, variant, str(path))
+        _check_contract(runtime, session.card, str(path))
+        _check_outputs(runtime, session.card, str(path))
+        fast = InspectionSession(runtime, session.card, session.digest, variant.execution_provider,
+                                 f"{choice.text}, as tuned on {found.created}")  # fmt: skip
+        if variant.precision == "float32" and (
+            change := _changes(session, fast, probe_images(session.input_size))
+        ):
+            raise ModelFileError(f"it changes {change}")
+    except Exception as exc:  # what was tuned must not stop the service
+        log.warning("the tuned choice for %s is not used: %s; tune it again", path, exc)
+        return None
+    fast.precision, fast.tuned = variant.precision, choice
+    return fast
+
+
 def choose(session: InspectionSession, data: bytes, threads: int) -> InspectionSession:
     """Take OpenVINO where it is here, faster and of the same verdicts; else say why not."""
     devices, reason = openvino_devices()
     if not devices:
         session.choice = f"cpu, the only provider here: {reason}"
         return session
-    probe = _probe(session.input_size)
+    certificate = session.card.certificate
+    certified = certificate.execution_providers if certificate else ("cpu", "openvino")
+    if "openvino" not in certified:
+        session.choice = "cpu: the certificate was not made on openvino"
+        return session
+    probe = probe_images(session.input_size)
     try:
         runtime = make_runtime(data, "openvino", threads)
         rival = InspectionSession(runtime, session.card, session.digest, "openvino", "")
@@ -240,7 +254,7 @@ def choose(session: InspectionSession, data: bytes, threads: int) -> InspectionS
     if change:
         session.choice = f"cpu: OpenVINO changes {change}"
         return session
-    winner = rival if fast < slow else session
+    winner = rival if fast < slow or "cpu" not in certified else session
     winner.choice = (
         f"{winner.execution_provider}: {len(probe) / slow:.0f} images/s on cpu, "
         f"{len(probe) / fast:.0f} on openvino, the same verdicts"
@@ -248,7 +262,7 @@ def choose(session: InspectionSession, data: bytes, threads: int) -> InspectionS
     return winner
 
 
-def _probe(size: tuple[int, int]) -> Image:
+def probe_images(size: tuple[int, int]) -> Image:
     """Plain, shaded and noisy pictures from dark to bright, (8, height, width, 3) uint8."""
     height, width = size
     rng = np.random.default_rng(0)
@@ -259,12 +273,19 @@ def _probe(size: tuple[int, int]) -> Image:
     return np.stack([*plain, shaded, shaded[:, ::-1], noise, noise // 4 + 96])
 
 
+def _run_probe(session: InspectionSession, probe: Image) -> Outputs:
+    """The probe, compared with itself mirrored where the model wants references."""
+    return session.run(probe, probe[:, :, ::-1].copy() if session.card.reference else None)
+
+
 def _changes(session: InspectionSession, rival: InspectionSession, probe: Image) -> str:
     """What the rival answers otherwise; empty where nothing matters."""
     sizes = [session.input_size] * len(probe)
-    mine, theirs = session.run(probe), rival.run(probe)
+    mine, theirs = _run_probe(session, probe), _run_probe(rival, probe)
     for before, after in zip(
-        decide(mine, session.card, sizes), decide(theirs, session.card, sizes), strict=True
+        decide(mine, session.card, sizes, fault=None),
+        decide(theirs, session.card, sizes, fault=None),
+        strict=True,
     ):
         if before.verdict is not after.verdict:
             return f"verdicts of this model, {before.verdict} to {after.verdict}"
@@ -281,6 +302,6 @@ def _median_seconds(session: InspectionSession, probe: Image, repeats: int = 5) 
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
-        session.run(probe)
+        _run_probe(session, probe)
         seconds.append(time.perf_counter() - start)
     return float(np.median(seconds))

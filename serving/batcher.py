@@ -1,68 +1,42 @@
-"""Batches pictures of all clients: decode in threads, one session, answers in order."""
+"""Takes pictures of all clients and joins the stages that inspect them.
 
-import logging
+::
+
+    bytes -> DecodeStage -> BatchQueue -> SessionStage -> DecisionStage -> Answer
+             decode, resize  batches       runs, culprits  verdicts
+
+Every queue between is bounded: by the ``queue_size`` pictures that are in flight at most.
+"""
+
 import threading
 import time
-from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
 
-import numpy as np
-
-from twonines.errors import NotReadyError, OverloadedError, TwoninesError
-from twonines.models.card import ModelCard
-from twonines.models.decision import decide
-from twonines.models.image import MAX_PIXELS, count_pixels, decode, resize
-from twonines.models.session import Outputs, available_threads
+from twonines.errors import DeadlineError, NotReadyError
+from twonines.models.image import MAX_PIXELS
+from twonines.models.inspector import Inspector, Prepared, Session
+from twonines.models.session import available_threads
+from twonines.models.tiling import MAX_TILES
+from twonines.serving.admission import Admission, Load
+from twonines.serving.batches import BatchQueue
+from twonines.serving.cost import CostModel
+from twonines.serving.deciding import DecisionStage
+from twonines.serving.decoding import DecodeStage
 from twonines.serving.metrics import Metrics
-from twonines.serving.room import DecodeRoom
-from twonines.types import Image, Inspection
-
-log = logging.getLogger(__name__)
-
-
-class Session(Protocol):
-    """What the batcher needs of a session."""
-
-    card: ModelCard
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """(height, width) of the input."""
-
-    def run(self, images: Image) -> Outputs:
-        """Inspect (N, height, width, 3) uint8 RGB."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An inspection, the batch it was in, and what each stage took in milliseconds."""
-
-    inspection: Inspection
-    batch_size: int
-    timings_ms: dict[str, float]
-
-
-@dataclass(slots=True)
-class _Item:
-    data: bytes
-    future: "Future[Answer]"
-    arrived: float
-    image: Image = field(default_factory=lambda: np.empty((0, 0, 3), np.uint8))
-    size: tuple[int, int] = (0, 0)
-    timings_ms: dict[str, float] = field(default_factory=dict)
-    ready: float = 0.0
+from twonines.serving.running import SessionStage
+from twonines.serving.statistics import Statistics
+from twonines.serving.watch import Watch
+from twonines.serving.work import Answer as Answer
+from twonines.serving.work import Item
 
 
 class Batcher:
-    """Continuous batching: the session takes whatever waits the moment it is free.
+    """At most ``queue_size`` pictures are in flight, and none that would wait too long.
 
-    At most ``queue_size`` pictures are in flight; more are refused with the time after which
-    there will be room. A batch that fails is run again picture by picture, so that only the
-    culprit fails. Large pictures are decoded within ``max_decode_pixels`` together.
+    More are refused with the time after which there will be room. A batch that fails is run again
+    picture by picture, so that only the culprit fails; a session that is broken is replaced.
     """
 
     def __init__(
@@ -70,196 +44,206 @@ class Batcher:
         session: Session,
         *,
         max_batch_size: int = 32,
-        max_wait_ms: float = 0.0,
+        max_wait_ms: float = 5.0,
         queue_size: int = 256,
+        max_predicted_s: float = 10.0,
         decode_workers: int | None = None,
         max_pixels: int = MAX_PIXELS,
         max_decode_pixels: int = 2 * MAX_PIXELS,
+        max_tiles: int = MAX_TILES,
+        session_timeout_s: float = 30.0,
+        streams: int = 1,
+        reload: Callable[[], Session] | None = None,
         metrics: Metrics | None = None,
+        watch: Watch | None = None,
     ) -> None:
-        """Start the threads."""
-        self._session = session
-        self._max_batch_size, self._max_wait_s = max_batch_size, max_wait_ms / 1000
-        self._queue_size, self._max_pixels = queue_size, max_pixels
-        self._room: DecodeRoom[_Item] = DecodeRoom(max_decode_pixels)
-        self._metrics = metrics or Metrics()
-        self._in_flight = 0
-        self._compute_seconds = self._decode_seconds = 0.0
-        self._workers = decode_workers or available_threads()
-        self._closed = False
+        """Start the stages.
+
+        Args:
+            session: inspects.
+            max_batch_size: inputs in a batch.
+            max_wait_ms: longest wait for a fuller batch, where the measured cost says it pays.
+            queue_size: pictures in flight.
+            max_predicted_s: longest predicted time until an answer.
+            decode_workers: threads that decode; as many as there are cores where None.
+            max_pixels: pixels of one picture.
+            max_decode_pixels: pixels of large pictures in memory at once.
+            max_tiles: tiles of one picture.
+            session_timeout_s: a run of the session that takes longer hangs.
+            streams: runs of the session at once.
+            reload: gives a fresh session of the same model, in place of one that is broken.
+            metrics: counts.
+            watch: withdraws the certificate where pictures drift.
+        """
+        workers = decode_workers or available_threads()
+        inspector = Inspector(
+            session, max_tiles=max_tiles, withdrawn=lambda: watch.fault if watch else None
+        )
+        self.cost = cost = CostModel()
+        self._metrics, self.statistics = metrics or Metrics(), Statistics()
+        self._in_flight, self._closed = 0, False
         self._changed = threading.Condition()
-        self._waiting: deque[_Item] = deque()
-        self._pool = ThreadPoolExecutor(self._workers, "decode")
-        self._thread = threading.Thread(target=self._infer, name="session", daemon=True)
-        self._thread.start()
+        self._admission = Admission(
+            cost,
+            queue_size=queue_size,
+            max_batch_size=max_batch_size,
+            decode_workers=workers,
+            max_predicted_s=max_predicted_s,
+        )
+        self._ready = 0
+        self._queue = BatchQueue(cost, max_batch_size, max_wait_ms / 1000)
+        self._deciding = DecisionStage(
+            inspector,
+            self._queue.put_alone,
+            self._note_answer,
+            self._metrics,
+            self.statistics,
+            watch,
+        )
+        self._sessions = [
+            SessionStage(
+                session,
+                self._queue,
+                self._deciding.put,
+                cost=cost,
+                timeout_s=session_timeout_s,
+                reload=reload,
+                metrics=self._metrics,
+            )
+            for _ in range(streams)
+        ]
+        self._decoding = DecodeStage(
+            inspector,
+            self._hand_on,
+            workers=workers,
+            max_pixels=max_pixels,
+            max_decode_pixels=max_decode_pixels,
+            metrics=self._metrics,
+        )
 
     @property
     def in_flight(self) -> int:
         """Pictures taken and not answered."""
         return self._in_flight
 
-    def submit(self, data: bytes) -> "Future[Answer]":
+    @property
+    def waiting(self) -> int:
+        """Pictures that are decoded and wait for the session."""
+        return len(self._queue)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether pictures are taken now; not while the session is being replaced."""
+        return self._are_ready() and not self._closed
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the session is beyond repair, so that only a restart helps."""
+        return any(stage.broken for stage in self._sessions)
+
+    def submit(self, data: bytes, reference: bytes | None = None) -> "Future[Answer]":
         """Take one encoded picture; the future gives its answer or its error.
 
         Raises:
             OverloadedError: ``queue_size`` pictures are in flight.
             NotReadyError: the batcher is closed.
         """
-        return self.submit_all([data])[0]
+        return self.submit_all([data], reference)[0]
 
-    def submit_all(self, pictures: Sequence[bytes]) -> "list[Future[Answer]]":
+    def submit_all(
+        self,
+        pictures: Sequence[bytes],
+        reference: bytes | list[bytes] | None = None,
+        deadline: float | None = None,
+        wanted: Sequence[str] = (),
+    ) -> "list[Future[Answer]]":
         """Take all encoded pictures or none; one future for each, in order.
 
+        Args:
+            pictures: encoded pictures.
+            reference: the encoded reference of all of them, or a list with that of each, where the
+                model compares with one.
+            deadline: ``time.perf_counter`` from which on nobody waits for them; what has not begun
+                by then is not begun and ends with ``DeadlineError``.
+            wanted: names of the model's outputs that go with the answers.
+
         Raises:
-            OverloadedError: with these, more than ``queue_size`` would be in flight.
-            NotReadyError: the batcher is closed.
+            OverloadedError: with these, more than ``queue_size`` would be in flight, or they would
+                wait too long.
+            NotReadyError: the batcher is closed, or its session is being replaced.
+            DeadlineError: the deadline has passed.
         """
-        now = time.perf_counter()
-        items = [_Item(data, Future(), now) for data in pictures]
+        references = reference if isinstance(reference, list) else [reference] * len(pictures)
         # Held to the end: a close in between would leave pictures that nobody answers.
         with self._changed:
-            if self._closed:
-                raise NotReadyError("the service is shutting down")
-            excess = self._in_flight + len(items) - self._queue_size
-            if excess > 0:
-                raise OverloadedError(
-                    f"queue: holds at most {self._queue_size} pictures and has no room for "
-                    f"{len(items)} more, {self._in_flight} are in flight",
-                    self._seconds_until_free(excess),
-                )
+            now = time.perf_counter()
+            predicted = self.admit(len(pictures), deadline)
+            items = [
+                Item(data, golden, Future(), now, deadline, predicted, wanted=wanted)
+                for data, golden in zip(pictures, references, strict=True)
+            ]
             self._in_flight += len(items)
-            self._metrics.pending.set(self._in_flight)
+            self._metrics.pending.inc(len(items))  # of all batchers of the service
             for item in items:
-                item.future.add_done_callback(self._leave)
-                self._pool.submit(self._prepare, item)
+                item.future.add_done_callback(partial(self._leave, item))
+                self._decoding.put(item)
         return [item.future for item in items]
 
-    def _seconds_until_free(self, count: int) -> float:
-        """Time in which ``count`` pictures leave: the slower stage sets the pace."""
-        pace = max(self._compute_seconds, self._decode_seconds / self._workers)
-        batches = -(-count // self._max_batch_size)
-        full = self._max_batch_size * self._compute_seconds
-        return max(0.05, count * pace, batches * full if self._compute_seconds else 0.0)
+    def admit(self, count: int = 1, deadline: float | None = None) -> float:
+        """Refuse what :meth:`submit_all` would refuse now; gives the predicted seconds.
+
+        Cheap, so that a request can be refused before its body is read.
+
+        Raises:
+            OverloadedError: as :meth:`submit_all`.
+            NotReadyError: as :meth:`submit_all`.
+            DeadlineError: the deadline has passed.
+        """
+        if self._closed:
+            raise NotReadyError("the service is shutting down")
+        if not self._are_ready():
+            raise NotReadyError("the session is being replaced")
+        left = None if deadline is None else deadline - time.perf_counter()
+        if left is not None and left <= 0:
+            raise DeadlineError("the deadline had passed before the picture was taken")
+        inputs = self._queue.inputs + sum(stage.inputs for stage in self._sessions)
+        load = Load(self._in_flight, self._in_flight - self._ready, inputs)
+        return self._admission.check(count, load, left)
 
     def close(self) -> None:
         """Answer everything that was taken, then stop the threads."""
         with self._changed:
             self._closed = True
-        self._pool.shutdown(wait=True)
-        with self._changed:
-            self._changed.notify_all()
-        self._thread.join()
+            for stage in self._sessions:
+                stage.hurry()
+            self._changed.wait_for(lambda: not self._in_flight)
+        self._queue.close()
+        for stage in self._sessions:
+            stage.close()
+        self._deciding.close()
+        self._decoding.close()
 
-    def _leave(self, _: "Future[Answer]") -> None:
+    def _are_ready(self) -> bool:
+        return all(stage.ready for stage in self._sessions)
+
+    def _hand_on(self, item: Item, picture: Prepared, seconds: float) -> None:
+        self._admission.note_decode(seconds, len(picture))
+        with self._changed:
+            if item.future.done():  # cancelled meanwhile; its end has been counted
+                return
+            item.picture, item.is_counted = picture, True
+            self._ready += 1
+        self._queue.put(item)
+
+    def _note_answer(self, item: Item) -> None:
+        self._admission.note_answer(item.predicted, time.perf_counter() - item.arrived)
+
+    def _leave(self, item: Item, future: "Future[Answer]") -> None:
+        self.statistics.note_end(item, future)
         with self._changed:
             self._in_flight -= 1
-            self._metrics.pending.set(self._in_flight)
-            if self._closed:
+            self._ready -= item.is_counted
+            item.drop()
+            self._metrics.pending.dec()
+            if not self._in_flight:
                 self._changed.notify_all()
-
-    def _prepare(self, item: _Item) -> None:
-        """Decode the picture, or leave it to whoever ends a large one; then do the same."""
-        pixels = count_pixels(item.data)
-        # What is too large anyway is refused by its header and needs no room.
-        turn = self._room.enter(item, pixels if pixels <= self._max_pixels else 0)
-        while turn:
-            item, pixels = turn
-            try:
-                self._decode(item)
-            finally:
-                turn = self._room.leave(pixels)
-
-    def _decode(self, item: _Item) -> None:
-        """Decode and resize one picture, then hand it to the session's thread."""
-        if item.future.cancelled():
-            return
-        start = time.perf_counter()
-        try:
-            image = decode(item.data, max_pixels=self._max_pixels)
-            item.size = (image.shape[0], image.shape[1])
-            item.image = resize(image, self._session.input_size)
-        except BaseException as exc:
-            _fail(item, exc)
-            return
-        item.data = b""
-        item.ready = time.perf_counter()
-        item.timings_ms = {"decode": (item.ready - start) * 1e3}
-        self._metrics.decode.observe(item.ready - start)
-        with self._changed:
-            self._decode_seconds = _average(self._decode_seconds, item.ready - start)
-            self._waiting.append(item)
-            self._changed.notify()
-
-    def _infer(self) -> None:
-        while (batch := self._next_batch()) is not None:
-            if batch:
-                self._run(batch)
-
-    def _next_batch(self) -> list[_Item] | None:
-        """Wait for pictures; None means that the batcher is closed and empty."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or (self._closed and not self._in_flight))
-            if not self._waiting:
-                return None
-            if self._max_wait_s and not self._closed:
-                self._changed.wait_for(
-                    lambda: len(self._waiting) >= self._max_batch_size or self._closed,
-                    self._max_wait_s,
-                )
-            batch: list[_Item] = []
-            while self._waiting and len(batch) < self._max_batch_size:
-                item = self._waiting.popleft()
-                if item.future.set_running_or_notify_cancel():
-                    batch.append(item)
-            return batch
-
-    def _run(self, batch: Sequence[_Item]) -> None:
-        start = time.perf_counter()
-        try:
-            outputs = self._session.run(np.stack([item.image for item in batch]))
-            ran = time.perf_counter()
-            inspections = decide(outputs, self._session.card, [item.size for item in batch])
-        except Exception as exc:
-            self._run_alone(batch, exc)
-            return
-        end = time.perf_counter()
-        self._observe(len(batch), ran - start, end - ran)
-        for item, inspection in zip(batch, inspections, strict=True):
-            item.timings_ms |= {
-                "queue": (start - item.ready) * 1e3,
-                "compute": (ran - start) * 1e3,
-                "decision": (end - ran) * 1e3,
-                "total": (end - item.arrived) * 1e3,
-            }
-            self._metrics.queue.observe(start - item.ready)
-            self._metrics.verdicts.labels(inspection.verdict.value).inc()
-            with suppress(InvalidStateError):
-                item.future.set_result(Answer(inspection, len(batch), item.timings_ms))
-
-    def _run_alone(self, batch: Sequence[_Item], exc: Exception) -> None:
-        """One picture fails with a fixed text; more are tried one at a time."""
-        if len(batch) > 1:
-            for item in batch:
-                self._run([item])
-            return
-        log.error("the session failed on one picture", exc_info=exc)
-        _fail(batch[0], TwoninesError("the picture could not be inspected"))
-
-    def _observe(self, count: int, compute: float, decision: float) -> None:
-        metrics = self._metrics
-        metrics.batch_size.observe(count)
-        metrics.compute.observe(compute)
-        metrics.decision.observe(decision)
-        metrics.executions.inc()
-        metrics.inferences.inc(count)
-        self._compute_seconds = _average(self._compute_seconds, compute / count)
-
-
-def _average(old: float, new: float) -> float:
-    """A slow average, so that Retry-After tells the truth under load; starts at the first."""
-    return old + 0.1 * (new - old) if old else new
-
-
-def _fail(item: _Item, exc: BaseException) -> None:
-    with suppress(InvalidStateError, CancelledError):
-        item.future.set_exception(exc)

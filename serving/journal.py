@@ -9,7 +9,17 @@ from typing import Any
 from twonines.errors import InputError, SettingsError
 from twonines.types import Verdict
 
-COLUMNS = ("path", "verdict", "score", "class", "novelty", "regions", "reasons", "error")
+COLUMNS = (
+    "path",
+    "verdict",
+    "score",
+    "class",
+    "novelty",
+    "regions",
+    "reasons",
+    "certificate",
+    "error",
+)
 _VERDICTS = frozenset(verdict.value for verdict in Verdict)
 _START_AGAIN = "score with --fresh to start again"
 
@@ -97,6 +107,7 @@ def _is_row(row: dict[str, Any]) -> bool:
         and type(row["regions"]) is int
         and (row["class"] is None or isinstance(row["class"], str))
         and isinstance(row["reasons"], str)
+        and isinstance(row["certificate"], str)
         and isinstance(row["error"], str)
     )
 

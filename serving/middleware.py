@@ -1,57 +1,101 @@
-"""Request ids, and the answer for every error."""
+"""Request ids, traces, a log line for every request, and the answer for every error."""
 
 import logging
 import math
+import time
 import uuid
+from collections.abc import Callable
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from twonines.errors import NotReadyError, OverloadedError, TwoninesError
+from twonines.errors import LoginError, NotReadyError, OverloadedError, TwoninesError
+from twonines.serving.logs import REQUEST_ID
 from twonines.serving.metrics import Metrics
+from twonines.serving.tracing import note_on_span, request_span
 
 log = logging.getLogger(__name__)
 INSPECT_PATH = "/v1/inspect"
+INFER_END = "/infer"
 _FAULT = "an internal fault; the log has the details under this request id"
 _MAX_ID = 128
+_REFUSALS = (429, 503)
 
 
 class RequestId:
-    """Gives every request an id, and an unforeseen fault a fixed text."""
+    """Gives every request an id, a span and, if wanted, a log line; a fault gets a fixed text.
 
-    def __init__(self, app: ASGIApp) -> None:
+    While the service drains, every answer closes its connection, so that none is left idle when
+    the service ends: a request sent on such a one would be lost.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        is_draining: Callable[[], bool],
+        log_requests: bool = False,
+    ) -> None:
         """Wrap ``app``."""
-        self._app = app
+        self._app, self._metrics = app, metrics
+        self._is_draining, self._log_requests = is_draining, log_requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
+        headers = Headers(scope=scope)
+        request_id = _request_id(headers.get("x-request-id", ""))
         scope.setdefault("state", {})["request_id"] = request_id
-        started = False
+        token = REQUEST_ID.set(request_id)
+        try:
+            with request_span(f"{scope['method']} {scope['path']}", headers):
+                await self._answer(scope, receive, send, request_id)
+        finally:
+            REQUEST_ID.reset(token)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        start, status = time.perf_counter(), 0
 
         async def send_with_id(message: Message) -> None:
-            nonlocal started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                if self._is_draining():
+                    headers["Connection"] = "close"
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
-            log.info("request %s: the client has gone", request_id)
+            log.info("the client has gone")
         except Exception:
-            log.exception("request %s failed", request_id)
-            if not started:
+            log.exception("the request failed")
+            if not status:
                 body = {"error": _FAULT, "request_id": request_id}
                 await JSONResponse(body, 500)(scope, receive, send_with_id)
+        self._note(scope, status, time.perf_counter() - start)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        if status in _REFUSALS and scope["method"] == "POST":
+            self._metrics.refusal.observe(seconds)
+        note_on_span({"http.response.status_code": status})
+        if self._log_requests:
+            fields = {
+                "method": scope["method"], "path": scope["path"], "status": status,
+                "duration_ms": round(seconds * 1e3, 3),
+            }  # fmt: skip
+            log.info("request", extra={"fields": fields})
 
 
 def _request_id(given: str) -> str:
@@ -65,18 +109,39 @@ def add_errors(app: FastAPI, metrics: Metrics) -> None:
 
     @app.exception_handler(TwoninesError)
     async def ours(request: Request, exc: TwoninesError) -> JSONResponse:
-        if request.url.path == INSPECT_PATH:  # a probe that finds us not ready is no rejection
+        path = request.url.path
+        # A probe that finds us not ready is no rejection.
+        if path == INSPECT_PATH or path.endswith(INFER_END):
             metrics.rejected.labels(type(exc).__name__).inc()
-        headers = {}
-        if isinstance(exc, OverloadedError):
-            headers["Retry-After"] = str(math.ceil(exc.retry_after_s))
-        elif isinstance(exc, NotReadyError):
-            headers["Retry-After"] = "1"
-        return _plain(request, str(exc), exc.status, headers)
+        return error_answer(request, exc)
+
+    # No database, no certainty of what would be stored or who asks: nothing is answered.
+    @app.exception_handler(SQLAlchemyError)
+    async def database(request: Request, exc: SQLAlchemyError) -> JSONResponse:
+        log.error("the database failed", exc_info=exc)
+        return error_answer(request, NotReadyError("the database is not available"))
+
+    @app.exception_handler(RequestValidationError)
+    async def arguments(request: Request, exc: RequestValidationError) -> JSONResponse:
+        first = exc.errors()[0]
+        name = ".".join(str(part) for part in first["loc"][1:]) or "body"
+        return _plain(request, f"{name}: {first['msg']}", 422, {})
 
     @app.exception_handler(HTTPException)
     async def theirs(request: Request, exc: HTTPException) -> JSONResponse:
         return _plain(request, str(exc.detail), exc.status_code, dict(exc.headers or {}))
+
+
+def error_answer(request: Request, exc: TwoninesError) -> JSONResponse:
+    """The answer for an error of ours."""
+    headers = {}
+    if isinstance(exc, OverloadedError):
+        headers["Retry-After"] = str(math.ceil(exc.retry_after_s))
+    elif isinstance(exc, NotReadyError):
+        headers["Retry-After"] = "1"
+    elif isinstance(exc, LoginError):
+        headers["WWW-Authenticate"] = "Bearer"
+    return _plain(request, str(exc), exc.status, headers)
 
 
 def _plain(request: Request, text: str, status: int, headers: dict[str, str]) -> JSONResponse:

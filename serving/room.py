@@ -19,22 +19,22 @@ class DecodeRoom(Generic[T]):
     whoever ends a large one takes over what waits.
     """
 
-    def __init__(self, max_pixels: int) -> None:
-        """At most ``max_pixels`` of large pictures at once, or one picture of any size."""
-        self._max_pixels, self._used = max_pixels, 0
+    def __init__(self, max_pixels: int, small: int = SMALL_PIXELS) -> None:
+        """At most ``max_pixels`` of pictures above ``small`` at once, or one of any size."""
+        self._max_pixels, self._small, self._used = max_pixels, small, 0
         self._waiting: deque[tuple[T, int]] = deque()
         self._lock = threading.Lock()
 
     def enter(self, item: T, pixels: int) -> tuple[T, int] | None:
         """What to decode now: the picture that came, an older one, or None."""
-        if pixels <= SMALL_PIXELS:
+        if pixels <= self._small:
             return item, 0
         with self._lock:
             self._waiting.append((item, pixels))
             return self._next()
 
     def leave(self, pixels: int) -> tuple[T, int] | None:
-        """Give room back after a picture; what to decode now, or None."""
+        """Give room back after a picture; one to decode now, or None."""
         if not pixels:
             return None
         with self._lock:

@@ -1,46 +1,153 @@
 """Run the service."""
 
+import ipaddress
 import logging
+import math
 import socket
+import sys
+import time
 from contextlib import suppress
+from pathlib import Path
+from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from twonines.errors import NotReadyError, SettingsError
 from twonines.models.session import InspectionSession
 from twonines.serving.app import create_app
+from twonines.serving.logs import configure_logs
+from twonines.serving.model_files import ModelFolder
+from twonines.serving.people.accounts import can_enter
+from twonines.serving.references import open_references
+from twonines.serving.store.opening import open_database, open_records
 from twonines.settings import ServeSettings
 
 log = logging.getLogger(__name__)
+_SWITCH_S = 0.0005
+
+
+class DrainingServer(uvicorn.Server):
+    """Goes out of service before it ends: /readyz says 503 first, while all is still answered.
+
+    Uvicorn closes idle connections at its end, and with them a request that is just on its way. In
+    the delay each answer closes its connection, and whoever balances the load turns away.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, delay_s: float) -> None:
+        """End ``delay_s`` after the first signal, or at the second."""
+        super().__init__(config)
+        self._service, self._delay_s = app.state.service, delay_s
+        self._signal: int | None = None
+        self._end = math.inf
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal."""
+        self._service.draining = True
+        if self._signal is None and self._delay_s:
+            self._signal, self._end = sig, time.monotonic() + self._delay_s
+        else:
+            super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second; true ends the service."""
+        if self._signal is not None and time.monotonic() >= self._end:
+            self._end = math.inf
+            super().handle_exit(self._signal, None)
+        return await super().on_tick(counter)
 
 
 def run_server(settings: ServeSettings) -> None:
     """Serve until a signal; requests that were taken are answered first.
 
+    After the signal ``/readyz`` is 503; ``drain_delay_s`` later no more connections are taken.
+
     Raises:
         ModelFileError: the file is not a model; nothing is served.
-        SettingsError: the host, port or execution provider cannot be used.
+        SettingsError: the host, port, execution provider or references cannot be used.
         NotReadyError: the service did not come up.
     """
-    # Loaded once before, so that a bad file or a provider that cannot be had ends the command
-    # with a plain message. What auto measures is left to the service: it needs the CPU only.
-    provider = settings.execution_provider
-    InspectionSession.load(
-        settings.model,
-        execution_provider="cpu" if provider == "auto" else provider,
-        threads=settings.threads,
-    )
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(settings), access_log=False, timeout_graceful_shutdown=30)
-    )
-    with _listen(settings.host, settings.port) as listener, suppress(KeyboardInterrupt):
+    if settings.model is None:
+        assert settings.model_dir is not None
+        ModelFolder(settings.model_dir).scan()  # a folder that is none ends the command plainly
+    else:
+        _check_model(settings, settings.model)
+    _check_store(settings)
+    check_login(settings)
+    configure_logs(settings.log_format)
+    # A thread that runs Python holds the interpreter for so long; the default of 5 ms would let
+    # the event loop, which must refuse within 10 ms, wait behind two of them.
+    sys.setswitchinterval(_SWITCH_S)
+    app = create_app(settings)
+    # The slowest request that may still be on its way: uploaded to the last second, then inspected.
+    patience_s = math.ceil(settings.upload_timeout_s + settings.request_timeout_s) + 5
+    config = uvicorn.Config(
+        app, access_log=False, log_config=None, timeout_graceful_shutdown=patience_s,
+        # Uvicorn trusts what this machine says of others, unless it is told not to.
+        proxy_headers=settings.trusted_proxies is not None,
+        forwarded_allow_ips=settings.trusted_proxies or "",
+    )  # fmt: skip
+    server = DrainingServer(config, app, settings.drain_delay_s)
+    with listen(settings.host, settings.port) as listener, suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
     if not server.started:
         raise NotReadyError("the service did not start; the log says why")
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _check_model(settings: ServeSettings, model: Path) -> None:
+    # Loaded once before, so that a bad file or a provider that cannot be had ends the command
+    # with a plain message. What auto measures is left to the service: it needs the CPU only.
+    provider = settings.execution_provider
+    session = InspectionSession.load(
+        model,
+        execution_provider="cpu" if provider == "auto" else provider,
+        threads=settings.threads,
+    )
+    open_references(settings, session.card)
+
+
+def check_login(settings: ServeSettings) -> None:
+    """Refuse to be reached from other machines where nobody could log in.
+
+    Raises:
+        SettingsError: that is so; it names the command that makes the first admin.
+    """
+    if settings.insecure_no_login or is_loopback(settings.host):
+        return
+    if settings.data_dir is not None:
+        database = open_database(settings.data_dir, settings.plain_database_url)
+        try:
+            database.migrate_once()
+            if can_enter(database):
+                return
+        finally:
+            database.close()
+    raise SettingsError(
+        f"host: {settings.host} is reached from other machines, so people must log in, and there "
+        "is nobody yet: make the first admin with `twonines users add NAME --role admin --data-dir "
+        f"{settings.data_dir or 'DIR'}` and serve with that --data-dir, or start with "
+        "--insecure-no-login to let whoever reaches it do everything"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches it; a host that cannot be resolved is told by listen."""
+    try:
+        address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0]
+        return ipaddress.ip_address(address).is_loopback
+    except (OSError, ValueError):
+        return False
+
+
+def _check_store(settings: ServeSettings) -> None:
+    # So that a folder that cannot be used ends the command with a plain message.
+    if settings.data_dir is not None:
+        database = open_database(settings.data_dir, settings.plain_database_url)
+        open_records(database, settings.data_dir, settings.pictures_url).close()
+        database.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
     """Bind now: between a probe and the service's own bind another could take the port."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

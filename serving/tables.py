@@ -23,7 +23,7 @@ def check_table(out: Path) -> None:
     if out.suffix not in SUFFIXES:
         raise SettingsError(f"out: must end in {', '.join(SUFFIXES)}, got {out.name!r}")
     if out.suffix == ".parquet":
-        _parquet()
+        load_pyarrow()
     if out.is_dir():
         raise SettingsError(f"out: must be a file, got the folder {out}")
     try:
@@ -36,7 +36,7 @@ def write_table(rows: Sequence[dict[str, Any]], out: Path) -> None:
     """Write the table whole or not at all."""
     partial = out.with_name(out.name + ".tmp")
     if out.suffix == ".parquet":
-        pyarrow = _parquet()
+        pyarrow = load_pyarrow()
         kinds = {
             "score": pyarrow.float64(),
             "novelty": pyarrow.float64(),
@@ -52,17 +52,22 @@ def write_table(rows: Sequence[dict[str, Any]], out: Path) -> None:
         buffer = io.StringIO(newline="")
         writer = csv.DictWriter(buffer, list(rows[0]))
         writer.writeheader()
-        writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
+        writer.writerows({name: harmless(value) for name, value in row.items()} for row in rows)
         partial.write_bytes(buffer.getvalue().encode("utf-8"))
     os.replace(partial, out)
 
 
-def _harmless(value: Any) -> Any:
+def harmless(value: Any) -> Any:
     """Text that a spreadsheet would run as a formula gets an apostrophe in front."""
     return "'" + value if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def _parquet() -> Any:
+def load_pyarrow() -> Any:
+    """The package that writes .parquet.
+
+    Raises:
+        SettingsError: it is not installed.
+    """
     try:
         import pyarrow
         import pyarrow.parquet

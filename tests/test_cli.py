@@ -31,6 +31,9 @@ def test_version_and_help() -> None:
         (["serve", "--model", "missing.onnx"], "missing.onnx"),
         (["serve"], "TWONINES_MODEL"),
         (["serve", "--model", "x", "--max-batch-size", "0"], "max_batch_size"),
+        (["serve", "--model", "x", "--model-dir", "y"], "got both"),
+        (["serve", "--model-dir", "missing"], "missing"),
+        (["export", "missing.onnx", "--triton", "x"], "missing.onnx"),
         (["score", "missing.onnx", "x", "--out", "t.csv"], "missing.onnx"),
         (["datasets", "check", "folder", "--root", "missing"], "missing"),
         (["datasets", "show", "nope"], "nope"),
@@ -77,6 +80,7 @@ def test_score_says_what_it_left_out_and_prints_no_empty_lines(
     assert done.stderr.splitlines() == [
         "pictures ...",
         "left out: 1 files that are no pictures by name",
+        "not tuned for this machine: `twonines tune` may make it faster",
     ]
     arguments = ["score", str(tiny_model), str(place), "--out", str(tmp_path / "t.csv")]
     done = run(*arguments, "--max-bytes", "10")
@@ -104,3 +108,15 @@ def test_check_exits_with_one_where_a_set_is_unsound(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert "unreadable: 1" in done.stdout
     assert "damaged" in json.loads(written.read_text())["unreadable"][0]["why"]
+
+
+def test_export_writes_a_repository_and_never_over_one(tiny_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "repository"
+    wanted = ["export", str(tiny_model), "--triton", str(out), "--max-batch-size", "5"]
+    done = run(*wanted)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["model:", str(out / "tiny")]
+    assert (out / "tiny" / "1" / "model.onnx").read_bytes() == tiny_model.read_bytes()
+    assert "max_batch_size: 5" in (out / "tiny" / "config.pbtxt").read_text()
+    again = run(*wanted)
+    assert again.returncode == 2 and "must not hold the model yet" in again.stderr

@@ -1,7 +1,7 @@
 """The task ``classify``: a kernel head on pooled features, from pictures of every class."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,20 +24,62 @@ FLATTEST = 0.1
 """Least slope of the calibration; useful models have 2 and more."""
 
 
+@dataclass(frozen=True, slots=True)
+class TaughtPictures:
+    """The head for whole pictures, its calibration and the policy that follows from it."""
+
+    weights: HeadWeights
+    calibration: Calibration
+    policy: Policy
+
+
 def teach_classes(lesson: Lesson) -> Taught:
     """Extract features, fit the head and its calibration, and export.
 
     Raises:
         DatasetError: the split leaves a class without training or calibration pictures.
     """
-    split, report = lesson.split, lesson.report
-    classes = lesson.dataset.classes
-    _check_split(split, classes)
+    split, classes = lesson.split, lesson.dataset.classes
+    if len(classes) < 2:
+        raise DatasetError(
+            f"classes: the task 'classify' needs at least two, got {', '.join(classes) or 'none'}"
+        )
+    check_split(split, classes)
     backbone = Backbone()
-    report("backbone", 0, 1)
+    lesson.report("backbone", 0, 1)
     backbone_onnx = export_backbone(backbone, lesson.size, lesson.cache)
     extract = FeatureExtractor(backbone_onnx, lesson.size, lesson.cache)
     lesson.clock.lap("backbone")
+    pictures = teach_pictures(lesson, extract, backbone.widths)
+    place_weights, place_bias = learn_map(
+        extract.places, split.train, classes, split.seed, pictures.weights.has_good
+    )
+    lesson.clock.lap("heads")
+    head = KernelHead(replace(pictures.weights, place_weights=place_weights, place_bias=place_bias))
+    return Taught(
+        task="classify",
+        classes=classes,
+        reference=Reference(backbone, head),
+        graph=export_model(backbone_onnx, head),
+        calibration=pictures.calibration,
+        policy=pictures.policy,
+    )
+
+
+def teach_pictures(
+    lesson: Lesson, extract: FeatureExtractor, widths: Sequence[int]
+) -> TaughtPictures:
+    """Fit and calibrate the head for whole pictures on a split that was checked.
+
+    Args:
+        lesson: pictures and choices.
+        extract: the backbone's session.
+        widths: channels of every block that ``features`` pools.
+
+    Raises:
+        GateError: the calibration finds no difference between good and defective.
+    """
+    split, report, classes = lesson.split, lesson.report, lesson.dataset.classes
     views = lesson.views
     features = [
         extract(split.train, view=v, progress=lambda d, t: report("features", d, t)) for v in views
@@ -50,24 +92,14 @@ def teach_classes(lesson: Lesson) -> Taught:
         _labels(taught, classes),
         np.array([record.certainty for record in taught], np.float32),
         classes,
-        FeatureLayout.of(backbone.widths),
+        FeatureLayout.of(widths),
         seed=split.seed,
     )
     weights = calibrate(weights, held, _labels(split.calibration, classes))
     _check_calibration(weights, len(split.calibration))
-    place_weights, place_bias = learn_map(
-        extract.places, split.train, classes, split.seed, weights.has_good
-    )
-    weights = replace(weights, place_weights=place_weights, place_bias=place_bias)
-    limit = float(novelty(weights, held).max() * NOVELTY_MARGIN)
-    lesson.clock.lap("heads")
-    head = KernelHead(weights)
-    return Taught(
-        task="classify",
-        classes=classes,
-        reference=Reference(backbone, head),
-        graph=export_model(backbone_onnx, head),
-        calibration=Calibration(
+    return TaughtPictures(
+        weights,
+        Calibration(
             method="platt and temperature" if weights.has_good else "temperature",
             n=len(split.calibration),
             parameters={
@@ -76,7 +108,10 @@ def teach_classes(lesson: Lesson) -> Taught:
                 "temperature": float(weights.temperature[0]),
             },
         ),
-        policy=Policy(threshold=lesson.options.threshold, novelty_limit=limit),
+        Policy(
+            threshold=lesson.options.threshold,
+            novelty_limit=float(novelty(weights, held).max() * NOVELTY_MARGIN),
+        ),
     )
 
 
@@ -94,11 +129,12 @@ def _check_calibration(weights: HeadWeights, count: int) -> None:
         )
 
 
-def _check_split(split: Split, classes: Sequence[str]) -> None:
-    if len(classes) < 2:
-        raise DatasetError(
-            f"classes: the task 'classify' needs at least two, got {', '.join(classes) or 'none'}"
-        )
+def check_split(split: Split, classes: Sequence[str]) -> None:
+    """Refuse a split that lacks what the head for whole pictures needs.
+
+    Raises:
+        DatasetError: a class without training pictures, or calibration that cannot tell.
+    """
     missing = [c for c in classes if c not in {r.defect_class for r in split.train}]
     if missing:
         raise DatasetError(

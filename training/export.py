@@ -15,7 +15,8 @@ from torch import nn
 from twonines.errors import GateError
 from twonines.models.backbone import FrozenNetwork, weights_digest
 from twonines.models.card import CARD_KEY, ModelCard
-from twonines.models.session import OUTPUT_NAMES, make_runtime
+from twonines.models.outputs import OUTPUT_NAMES
+from twonines.models.session import make_runtime
 
 OPSET = 18
 _IR_VERSION = 10
@@ -67,20 +68,38 @@ def export_backbone(backbone: FrozenNetwork, size: tuple[int, int], cache: Path)
 def export_model(backbone_onnx: Path, head: nn.Module) -> onnx.ModelProto:
     """Join the backbone's graph and the head's into one model of the contract, without a card.
 
-    The head takes the backbone's outputs in order.
+    The head takes the backbone's outputs in order. Its ``output_names`` say what it gives where
+    that is more than every model must give.
     """
     backbone = onnx.load(backbone_onnx)
     shapes = {o.name: o.type.tensor_type.shape.dim for o in backbone.graph.output}
     examples = tuple(
         torch.zeros((2, *(dim.dim_value for dim in shape[1:]))) for shape in shapes.values()
     )
-    data = _to_onnx(head.eval(), examples, list(shapes), list(OUTPUT_NAMES))
+    names = getattr(head, "output_names", OUTPUT_NAMES)
+    data = _to_onnx(head.eval(), examples, list(shapes), list(names))
     tail = compose.add_prefix(
         onnx.load_from_string(data), "head/", rename_inputs=False, rename_outputs=False
     )
     joined = compose.merge_models(backbone, tail, io_map=[(name, name) for name in shapes])
     onnx.checker.check_model(joined)
     return joined
+
+
+def export_whole(module: nn.Module, size: tuple[int, int], *, pairs: bool) -> onnx.ModelProto:
+    """One model of the contract, without a card, from a module that is not built of two parts.
+
+    Args:
+        module: takes images, and references for ``pairs``; ``output_names`` are its outputs.
+        size: (height, width) of the input.
+        pairs: whether the model compares a picture with a reference.
+    """
+    names = ["images", "references"] if pairs else ["images"]
+    examples = tuple(torch.zeros((2, *size, 3), dtype=torch.uint8) for _ in names)
+    outputs = list(module.output_names)  # type: ignore[arg-type]
+    model = onnx.load_from_string(_to_onnx(module.eval(), examples, names, outputs))
+    onnx.checker.check_model(model)
+    return model
 
 
 def write_model(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:

@@ -1,9 +1,11 @@
 """Features of pictures by the ONNX backbone session, kept on disk by content."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,9 @@ from twonines.models.image import decode, load, resize
 from twonines.models.session import available_threads, make_runtime
 from twonines.types import FloatArray, Image
 
+log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
+_NAMED = 20
 VIEWS = 8
 """The dihedral group: view k % 4 quarter turns, mirrored first where k >= 4."""
 
@@ -50,8 +54,17 @@ def image_batches(
 
 
 def _load(path: Path, size: tuple[int, int]) -> Image:
+    return resize(read_image(path), size)
+
+
+def read_image(path: Path) -> Image:
+    """A picture (H, W, 3) as it is stored.
+
+    Raises:
+        ImageError: it cannot be read; the message names the file.
+    """
     try:
-        return resize(decode(path.read_bytes()), size)
+        return decode(path.read_bytes())
     except OSError as exc:
         raise ImageError(f"image: {path} cannot be read ({exc.strerror or exc})") from exc
     except ImageError as exc:
@@ -81,6 +94,7 @@ class FeatureExtractor:
         self.size, self.batch_size = size, batch_size
         blank = np.zeros((1, *size, 3), np.uint8)
         self._width = int(self.runtime.run(["features"], {"images": blank})[0].shape[1])
+        self._full = False
         self.folder = cache / "features" / f"{digest[:16]}-{size[0]}x{size[1]}"
 
     def __call__(
@@ -89,13 +103,16 @@ class FeatureExtractor:
         """Features (N, D) float32 of the records, in order.
 
         Raises:
-            ImageError: a picture cannot be read; the message names the file.
+            ImageError: pictures cannot be read; the message names the files, once all are tried.
         """
         rows: list[FloatArray | None] = [None] * len(records)
         pending: list[tuple[int, Path, Image]] = []
+        unreadable: list[ImageError] = []
         done = 0
         for index, (target, found) in enumerate(self._inputs(records, view)):
-            if isinstance(found, Cached):
+            if isinstance(found, ImageError):
+                unreadable.append(found)
+            elif isinstance(found, Cached):
                 rows[index] = found.row
                 done += 1
             else:
@@ -105,6 +122,8 @@ class FeatureExtractor:
             if progress:
                 progress(done, len(records))
         self._flush(pending, rows)
+        if unreadable:
+            raise _joined(unreadable)
         if progress:
             progress(len(records), len(records))
         return np.stack([row for row in rows if row is not None])
@@ -119,13 +138,11 @@ class FeatureExtractor:
                 parts.append(self.runtime.run(["places"], {"images": images})[0])
         return np.concatenate(parts)
 
-    def _inputs(
-        self, records: Sequence[Record], view: int
-    ) -> Iterator[tuple[Path, Cached | Image]]:
-        """Cached features or decoded pictures, read ahead by threads."""
+    def _inputs(self, records: Sequence[Record], view: int) -> Iterator[tuple[Path, "Found"]]:
+        """Cached features, decoded pictures or errors, read ahead by threads."""
         ahead = 2 * self.batch_size
         with ThreadPoolExecutor(available_threads()) as pool:
-            queue: list[Future[tuple[Path, Cached | Image]]] = []
+            queue: list[Future[tuple[Path, Found]]] = []
             for record in records:
                 queue.append(pool.submit(self._read, record.path, view))
                 if len(queue) > ahead:
@@ -133,11 +150,11 @@ class FeatureExtractor:
             for future in queue:
                 yield future.result()
 
-    def _read(self, path: Path, view: int) -> tuple[Path, Cached | Image]:
+    def _read(self, path: Path, view: int) -> tuple[Path, "Found"]:
         try:
             data = path.read_bytes()
         except OSError as exc:
-            raise ImageError(f"image: {path} cannot be read ({exc.strerror or exc})") from exc
+            return path, ImageError(f"image: {path} cannot be read ({exc.strerror or exc})")
         key = hashlib.sha256(data).hexdigest()
         target = self.folder / key[:2] / f"{key}-{view}.npy"
         kept = self._kept(target)
@@ -146,7 +163,7 @@ class FeatureExtractor:
         try:
             return target, view_of(resize(decode(data), self.size), view)
         except ImageError as exc:
-            raise type(exc)(f"{path}: {exc}") from exc
+            return target, ImageError(f"{path}: {exc}")
 
     def _kept(self, target: Path) -> FloatArray | None:
         """Features that this class has written there; anything else is computed again."""
@@ -166,11 +183,36 @@ class FeatureExtractor:
         features = self.runtime.run(["features"], {"images": batch})[0]
         for (index, target, _), row in zip(pending, features, strict=True):
             rows[index] = row
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_suffix(f".{os.getpid()}.tmp")
-            with partial.open("wb") as file:
-                np.save(file, row)
-            os.replace(partial, target)
+            self._keep(target, row)
         count = len(pending)
         pending.clear()
         return count
+
+    def _keep(self, target: Path, row: FloatArray) -> None:
+        """Write the features whole or not at all; without room the run goes on uncached."""
+        if self._full:
+            return
+        partial = target.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                np.save(file, row)
+            os.replace(partial, target)
+        except OSError as exc:
+            self._full = True
+            log.warning("features are not kept: %s (%s)", target.parent, exc.strerror or exc)
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+Found = Cached | Image | ImageError
+
+
+def _joined(errors: Sequence[ImageError]) -> ImageError:
+    """One error that names every file, the first ones with their reasons."""
+    if len(errors) == 1:
+        return errors[0]
+    named = "\n".join(f"  {error}" for error in errors[:_NAMED])
+    rest = len(errors) - _NAMED
+    more = f"\n  and {rest} more; `twonines datasets check` lists all" if rest > 0 else ""
+    return ImageError(f"images: {len(errors)} pictures cannot be read:\n{named}{more}")

@@ -169,16 +169,16 @@ def calibrate(
     """
     raw = responses(weights, features)
     if not weights.has_good:
-        return replace(weights, temperature=_temperature(raw, labels))
+        return replace(weights, temperature=fit_temperature(raw, labels))
     defective = labels > 0
     return replace(
         weights,
-        reject=_platt(1 - 2 * raw[:, 0], defective),
-        temperature=_temperature(raw[defective, 1:], labels[defective] - 1),
+        reject=fit_platt(1 - 2 * raw[:, 0], defective),
+        temperature=fit_temperature(raw[defective, 1:], labels[defective] - 1),
     )
 
 
-def _platt(margin: npt.NDArray[np.float64], defective: npt.NDArray[np.bool_]) -> FloatArray:
+def fit_platt(margin: npt.NDArray[np.float64], defective: npt.NDArray[np.bool_]) -> FloatArray:
     """Slope and bias of the sigmoid, by maximum likelihood; the slope stays positive."""
     count = int(defective.sum())
     targets = np.where(defective, (count + 1) / (count + 2), 1 / (len(defective) - count + 2))
@@ -191,7 +191,7 @@ def _platt(margin: npt.NDArray[np.float64], defective: npt.NDArray[np.bool_]) ->
     return np.array([np.exp(best[0]), best[1]], np.float32)
 
 
-def _temperature(raw: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> FloatArray:
+def fit_temperature(raw: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> FloatArray:
     """The multiplier of responses (N, K); 1 where there is nothing to fit."""
     if raw.shape[1] < 2 or not len(raw):
         return np.ones(1, np.float32)

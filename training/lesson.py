@@ -4,31 +4,34 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import onnx
+from torch import nn
 
 from twonines.datasets.record import Dataset
 from twonines.datasets.splits import Split
 from twonines.errors import SettingsError
 from twonines.models.card import Calibration, Policy, Task
-from twonines.training.export import Reference
 
 Report = Callable[[str, int, int], None]
 """(stage, done, total), for a progress display."""
-TaskChoice = Literal["auto", "classify", "anomaly"]
-TASKS: tuple[TaskChoice, ...] = ("auto", "classify", "anomaly")
+TaskChoice = Literal["auto", "classify", "segment", "detect", "anomaly"]
+TASKS: tuple[TaskChoice, ...] = ("auto", "classify", "segment", "anomaly")
 
 
 @dataclass(frozen=True, slots=True)
 class TeachOptions:
     """What a user may choose of the recipe.
 
-    ``task`` auto learns from good pictures alone where the training split holds nothing else.
+    ``task`` auto follows the labels, see :func:`twonines.training.teach.choose_task`.
     ``input_size`` is the side of the model's square input in pixels; None takes what the pictures
     offer, see :func:`twonines.training.teach.choose_input_size`. ``overkill_aim`` is the share of
     good parts that a model taught on good pictures may reject.
     """
+
+    recipe: ClassVar[str] = "teach"
+    tasks: ClassVar[tuple[TaskChoice, ...]] = TASKS
 
     input_size: int | None = None
     threshold: float = 0.5
@@ -45,8 +48,11 @@ class TeachOptions:
             raise SettingsError(f"threshold: must lie in (0, 1), got {self.threshold}")
         if not 1 <= self.views <= 8:
             raise SettingsError(f"views: must lie in [1, 8], got {self.views}")
-        if self.task not in TASKS:
-            raise SettingsError(f"task: must be one of {', '.join(TASKS)}, got {self.task!r}")
+        if self.task not in self.tasks:
+            raise SettingsError(
+                f"task: must be one of {', '.join(self.tasks)} for the recipe {self.recipe!r}, "
+                f"got {self.task!r}"
+            )
         if not 0 < self.overkill_aim < 0.5:
             raise SettingsError(f"overkill_aim: must lie in (0, 0.5), got {self.overkill_aim}")
 
@@ -68,12 +74,17 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """The pictures and the choices, with ``size`` (height, width) of the model's input."""
+    """The pictures and the choices, with ``size`` (height, width) of the model's input.
+
+    ``out`` is the folder of the run, ``cache`` that of what any run may use again.
+    """
 
     dataset: Dataset
     split: Split
     options: TeachOptions
+    task: Task
     size: tuple[int, int]
+    out: Path
     cache: Path
     report: Report
     clock: Clock = field(default_factory=Clock)
@@ -92,11 +103,16 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class Taught:
-    """A task's result: the PyTorch model, its ONNX graph, and what the card says of both."""
+    """A task's result: the PyTorch model, its ONNX graph, and what the card says of both.
+
+    ``reference`` is the PyTorch model that ONNX must agree with; ``pairs`` says that both compare
+    a picture with one of a part without defects.
+    """
 
     task: Task
     classes: tuple[str, ...]
-    reference: Reference
+    reference: nn.Module
     graph: onnx.ModelProto
     calibration: Calibration
     policy: Policy
+    pairs: bool = False

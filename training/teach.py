@@ -1,8 +1,11 @@
-"""The recipe ``teach``: frozen backbone, heads fitted in seconds, export behind the parity gate."""
+"""Both recipes, with export behind the parity gate.
+
+``teach`` fits heads on a frozen backbone in seconds, ``finetune`` trains the whole network.
+"""
 
 import json
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,19 +23,37 @@ from twonines.errors import DatasetError
 from twonines.models.backbone import DEFAULT_BACKBONE
 from twonines.models.card import Metric, ModelCard, Task, TrainingData
 from twonines.models.decision import decide
-from twonines.models.session import Outputs
+from twonines.training import finetune_labels as labels
 from twonines.training.anomaly import teach_good
 from twonines.training.classes import teach_classes
 from twonines.training.export import graph_digest, write_model
+from twonines.training.finetune import finetune
 from twonines.training.lesson import Lesson, Report, TaskChoice, Taught, TeachOptions
+from twonines.training.limits import learn_quality
+from twonines.training.marks import is_located
 from twonines.training.parity import HttpScores, Parity, check_parity
+from twonines.training.segment import teach_segments
+from twonines.types import Inspection
 
 __all__ = ["Report", "TeachOptions", "TeachResult", "choose_input_size", "choose_task", "teach"]
 
 _LESSONS: dict[Task, Callable[[Lesson], Taught]] = {
     "classify": teach_classes,
+    "segment": teach_segments,
     "anomaly": teach_good,
 }
+_PACKAGES = {
+    "teach": ("torch", "timm", "onnx", "onnxruntime", "numpy"),
+    "finetune": ("torch", "torchvision", "lightning", "timm", "onnx", "onnxruntime", "numpy"),
+}
+Metrics = Callable[[Sequence[Inspection], Sequence[Record], ModelCard], dict[str, Metric]]
+"""(what the model said of the test pictures, those pictures, card) -> figures for the card."""
+LEAST_PIXELS = 224
+"""Of a smaller input the backbone would see too few places."""
+CHANCE = 0.5
+"""The AUROC of a model that knows nothing."""
+DETECT_PIXELS = 640
+"""The default input of a detector grows with the pictures up to this side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +75,7 @@ def teach(
     *,
     cache: Path,
     http_scores: HttpScores | None,
-    metrics: Callable[[Outputs, Sequence[Record], ModelCard], dict[str, Metric]],
+    metrics: Metrics,
     report: Report = lambda stage, done, total: None,
 ) -> TeachResult:
     """Teach a model and write ``out/model.onnx``, ``card.json`` and ``timings.json``.
@@ -65,15 +86,18 @@ def teach(
     """
     if not split.test:
         raise DatasetError("test split: must not be empty")
-    task = choose_task(split, options.task)
+    whole = options.recipe == "finetune"
+    task = (labels.choose_task if whole else choose_task)(split, options.task)
     if task == "anomaly":
         split = good_only(split)
-    side = options.input_size or choose_input_size(dataset)
+    side = options.input_size or (
+        choose_input_size(dataset, most=DETECT_PIXELS if task == "detect" else 320)
+    )
     size = (side, side)
-    lesson = Lesson(dataset, split, options, size, cache, report)
-    clock = lesson.clock
-    taught = _LESSONS[task](lesson)
     out.mkdir(parents=True, exist_ok=True)
+    lesson = Lesson(dataset, split, options, task, size, out, cache, report)
+    clock = lesson.clock
+    taught = finetune(lesson) if whole else _LESSONS[task](lesson)
     # A model of an earlier run must not be taken for one that passed this run's gate.
     (out / "model.onnx").unlink(missing_ok=True)
     candidate = out / "candidate.onnx"
@@ -81,19 +105,21 @@ def teach(
     write_model(taught.graph, card, candidate)
     clock.lap("export")
     with _left_only_if_good(candidate):
-        pictures = [record.path for record in split.test]
         parity = check_parity(
             taught.reference,
             candidate,
-            pictures,
-            lambda outputs: [i.verdict.value for i in decide(outputs, card, [size] * len(outputs))],
+            split.test,
+            lambda outputs: decide(outputs, card, [size] * len(outputs)),
             http_scores,
             progress=lambda d, t: report("parity", d, t),
         )
         clock.lap("parity")
+        measured = metrics(parity.inspections, split.test, card)
         card = card.model_copy(
             update={
-                "metrics": metrics(parity.outputs, split.test, card),
+                "quality": learn_quality([*split.calibration, *split.train], size, split.seed),
+                "metrics": measured,
+                "skill_fault": find_skill_fault(measured),
                 "parity": {"reference": parity.reference}
                 | ({} if parity.http is None else {"http": parity.http}),
             }
@@ -116,17 +142,22 @@ def _left_only_if_good(candidate: Path) -> Iterator[None]:
 
 
 def choose_task(split: Split, wanted: TaskChoice = "auto") -> Task:
-    """What was asked for; auto takes ``anomaly`` where all training pictures are good."""
+    """What was asked for; auto follows the labels of the training pictures.
+
+    All of them good gives ``anomaly``, a mask or boxes on any defective one ``segment``, else
+    ``classify``.
+    """
     if wanted != "auto":
         return wanted
-    only_good = bool(split.train) and not any(record.is_defective for record in split.train)
-    return "anomaly" if only_good else "classify"
+    if split.train and not any(record.is_defective for record in split.train):
+        return "anomaly"
+    return "segment" if any(is_located(record) for record in split.train) else "classify"
 
 
-def choose_input_size(dataset: Dataset) -> int:
-    """The median shorter side of up to 64 pictures, at least 224 and at most 320 pixels.
+def choose_input_size(dataset: Dataset, most: int = 320) -> int:
+    """The median shorter side of up to 64 pictures, in [:data:`LEAST_PIXELS`, ``most``].
 
-    Below 224 the backbone sees too few places; elpv at 384 pixels was slower and no better.
+    Elpv at 384 pixels was slower and no better.
     """
     step = max(1, len(dataset.records) // 64)
     sides = []
@@ -136,7 +167,23 @@ def choose_input_size(dataset: Dataset) -> int:
                 sides.append(min(image.size))
         except OSError:
             continue
-    return int(np.clip(np.median(sides), 224, 320)) if sides else 224
+    return int(np.clip(np.median(sides), LEAST_PIXELS, most)) if sides else LEAST_PIXELS
+
+
+def find_skill_fault(metrics: Mapping[str, Metric]) -> str | None:
+    """Why the test pictures do not show that the model ranks better than chance; None if they do.
+
+    A model is written all the same: its maps and worst mistakes say what is wrong with it, and
+    more pictures may show that nothing is. It only must not accept a part. Where the test
+    pictures are all good or all defective nothing is measured, and nothing said.
+    """
+    auroc = metrics.get("auroc")
+    if auroc is None or auroc.low is None or auroc.low > CHANCE:
+        return None
+    return (
+        f"no skill shown: AUROC {auroc.value:.3f} on {auroc.n} test pictures, the lower end of its "
+        f"95 % interval must lie above {CHANCE}, got {auroc.low:.3f}"
+    )
 
 
 def _card(lesson: Lesson, taught: Taught) -> ModelCard:
@@ -147,7 +194,7 @@ def _card(lesson: Lesson, taught: Taught) -> ModelCard:
         task=taught.task,
         classes=taught.classes,
         input_size=lesson.size,
-        recipe="teach",
+        recipe=lesson.options.recipe,
         backbone=DEFAULT_BACKBONE,
         training_data=TrainingData(
             name=dataset.card.name,
@@ -162,10 +209,11 @@ def _card(lesson: Lesson, taught: Taught) -> ModelCard:
         metrics={},
         calibration=taught.calibration,
         policy=taught.policy,
+        reference=taught.pairs,
         software={
             "twonines": __version__,
             "python": platform.python_version(),
-            **{p: installed(p) for p in ("torch", "timm", "onnx", "onnxruntime", "numpy")},
+            **{p: installed(p) for p in _PACKAGES[lesson.options.recipe]},
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -8,13 +8,19 @@
     │   ├── DatasetError         422           a folder that is not the named data set
     │   ├── ModelFileError       422           a model file without a valid card or contract
     │   ├── UnknownError         404           an id that is not known
+    │   ├── ConflictError        409           not in the state that things are in
+    │   ├── StaleError           409           an answer out of turn
+    │   ├── LoginError           401           nobody is logged in, or the key is not valid
+    │   ├── ForbiddenError       403           not with this role, or not from this page
     │   └── ImageError           422           a picture that cannot be decoded
     │       ├── ImageTypeError   415           not a picture
     │       └── TooLargeError    413           too many bytes, pixels or files
     ├── GateError                500  exit 3   a parity, verdict or demo gate failed
     ├── UploadTimeoutError       408           the upload did not end in time
     ├── OverloadedError          429           the queue is full
+    │   └── QuotaError           429           the key's quota is used up
     ├── NotReadyError            503           starting, draining or no model
+    │   └── StoreError           503           records or pictures cannot be stored or read
     └── DeadlineError            504           not answered in time
 """
 
@@ -70,6 +76,38 @@ class UnknownError(InputError):
     status = 404
 
 
+class ConflictError(InputError):
+    """What is asked for does not go together with the state that things are in.
+
+    ``overridable`` says that it is done all the same where somebody gives a reason.
+    """
+
+    status = 409
+
+    def __init__(self, message: str, *, overridable: bool = False) -> None:
+        """See the class."""
+        super().__init__(message)
+        self.overridable = overridable
+
+
+class StaleError(InputError):
+    """An answer to something whose turn it is not, or not any more."""
+
+    status = 409
+
+
+class LoginError(InputError):
+    """Nobody is logged in, or what came with the request lets nobody in."""
+
+    status = 401
+
+
+class ForbiddenError(InputError):
+    """The one who asks may not do this."""
+
+    status = 403
+
+
 class ImageError(InputError):
     """A picture cannot be decoded."""
 
@@ -109,10 +147,18 @@ class OverloadedError(TwoninesError):
         self.retry_after_s = retry_after_s
 
 
+class QuotaError(OverloadedError):
+    """A key's quota is used up; ``retry_after_s`` says when the next begins."""
+
+
 class NotReadyError(TwoninesError):
     """The service is starting or draining, or holds no model."""
 
     status = 503
+
+
+class StoreError(NotReadyError):
+    """Records or pictures cannot be stored or read: a full disk, a lost database, damage."""
 
 
 class DeadlineError(TwoninesError):

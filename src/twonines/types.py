@@ -44,7 +44,8 @@ class Inspection:
     """The decision on one picture.
 
     ``score`` and ``novelty`` are None where the picture could not be inspected; ``error`` then
-    says why in plain words.
+    says why in plain words. ``certificate`` names the valid certificate under which the verdict
+    was given; None where there is none. ``quality`` holds the picture's own features by name.
     """
 
     verdict: Verdict
@@ -55,3 +56,5 @@ class Inspection:
     regions: tuple[Region, ...] = ()
     error: str | None = None
     reasons: tuple[str, ...] = ()
+    certificate: str | None = None
+    quality: dict[str, float] = field(default_factory=dict)

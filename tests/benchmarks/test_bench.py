@@ -10,7 +10,7 @@ from tests.conftest import tiny_card, write_tiny_model
 from tests.images import png
 from twonines.benchmarks.bench import run_bench
 from twonines.benchmarks.evaluate import Judged, confusion, decision_metrics
-from twonines.benchmarks.throughput import _row
+from twonines.benchmarks.throughput.ways import rate_row
 from twonines.datasets.checks import content_digest
 from twonines.datasets.record import Dataset, DatasetCard, Record
 from twonines.datasets.splits import make_split
@@ -84,7 +84,7 @@ def test_the_speed_claim_is_of_the_service(
     monkeypatch.setattr(
         "twonines.benchmarks.bench.measure",
         lambda *_, **__: {
-            "rows": {name: _row(values, rates) for name, values in speeds.items()},
+            "rows": {name: rate_row(values, rates) for name, values in speeds.items()},
             "http": {"latency_s": {"p50": 1.0, "p95": 1.0, "p99": 1.0}, "mean_batch_size": 1.0,
                      "load_generator_cpu_seconds": 1.0, "wall_seconds": 1.0},
             "pictures": 1, "per_round": 512, "rounds": 3, "clients": 1, "threads": 1,

@@ -10,6 +10,7 @@ from tests.conftest import tiny_card
 from tests.images import png
 from twonines.benchmarks.manual import Inspector
 from twonines.benchmarks.report import (
+    CELL,
     _figure,
     _number,
     _percent,
@@ -49,6 +50,19 @@ def synthetic(*, decides: bool = True, throughput: bool = True) -> dict[str, Any
         "pictures": 20, "per_round": 512, "rounds": 3, "clients": 64, "threads": 2,
         "execution_provider": "cpu", "choice": "cpu",
     }  # fmt: skip
+    cell = {name: {"value": 3.0, "n": 20, "low": 2.0, "high": 4.0} for name in CELL} | {
+        "bottleneck": "people"
+    }
+    review = {
+        "target": 0.99, "people": {"escape_rate": 0.1, "overkill_rate": 0.1, "source": "modelled"},
+        "calibration_pictures": 10, "automatic": {"band": 0.9, "share": rate, "accuracy": rate},
+        "with_people": {"accuracy": estimate, "escape_rate": estimate, "overkill_rate": estimate,
+                        "review": rate},
+        "curve": [
+            {"review": share, "automatic_accuracy": rate, "automatic_escapes": rate,
+             "with_people": estimate} for share in (0.0, 0.5)
+        ],
+    }  # fmt: skip
     return {
         "schema": 1,
         "meta": {
@@ -71,6 +85,11 @@ def synthetic(*, decides: bool = True, throughput: bool = True) -> dict[str, Any
         "decides": decides,
         "metrics": metrics if decides else None,
         "typing": rate,
+        "typing_alone": {"band": 0.9, "share": rate, "accuracy": rate},
+        "study": None,
+        "review": review if decides else None,
+        "cell": cell if decides else None,
+        "headline": {"claim": "From 90 % to 99 %", "answer": "not met"} if decides else None,
         "confusion": {
             "rows": ["good", EVIL], "columns": ["good", EVIL],
             "counts": np.array([[9, 1], [0, 10]]),
@@ -118,7 +137,7 @@ def test_page_stands_alone_and_escapes(picture: Path) -> None:
     assert "Parts &amp; more" in page
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 5
 
 
 def test_page_says_what_matters(picture: Path) -> None:

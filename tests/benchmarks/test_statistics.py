@@ -142,3 +142,109 @@ def test_calibration_error_by_hand() -> None:
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match="scores: must have the shape"):
         st.auroc([True, False], [0.5])
+
+
+def test_single_looks_keep_the_exact_interval() -> None:
+    assert st.clustered_rate([1, 0, 0, 1], [1, 1, 1, 1]) == st.rate(2, 4)
+    assert st.effective_size([1, 0, 1], [1, 1, 1]) == 3
+
+
+def test_repeats_that_always_agree_count_once() -> None:
+    # 4 of 20 pictures, each looked at three times with one answer: 20 looks' worth, not 60.
+    hits = [3] * 4 + [0] * 16
+    found = st.clustered_rate(hits, [3] * 20)
+    assert (found.k, found.n) == (12, 60)
+    assert st.effective_size(hits, [3] * 20) == pytest.approx(20 * 19 / 20)
+    once = st.rate(4, 20)
+    assert found.high - found.low == pytest.approx(once.high - once.low, rel=0.05)
+    assert st.effective_size([0] * 20, [3] * 20) == 20
+    assert st.clustered_rate([], []).low == 0
+
+
+def test_repeats_that_are_independent_count_each() -> None:
+    generator = np.random.default_rng(0)
+    hits = generator.binomial(3, 0.3, 4000)
+    assert st.effective_size(hits, [3] * 4000) == pytest.approx(12000, rel=0.05)
+
+
+def test_clustered_interval_covers() -> None:
+    generator = np.random.default_rng(2)
+    inside = 0
+    for _ in range(300):
+        chance = generator.beta(1, 3, 40)  # pictures differ, so looks at one are alike
+        found = st.clustered_rate(generator.binomial(4, chance), [4] * 40)
+        inside += found.low <= 0.25 <= found.high
+    assert inside / 300 > 0.92
+
+
+def test_sensitivity_of_the_textbook() -> None:
+    # Stanislaw & Todorov (1999): hit rate 0.8, false-alarm rate 0.4 give d' = 1.095, c = -0.294.
+    # Half a look more on either side must vanish where looks are many.
+    many = st.detection((800_000, 1_000_000), (400_000, 1_000_000))
+    assert many.sensitivity.value == pytest.approx(1.095, abs=5e-4)
+    assert many.criterion.value == pytest.approx(-0.294, abs=5e-4)
+    # Macmillan & Creelman (2005), table 1.1: 0.69 and 0.31 give d' = 1.0.
+    assert st.detection((690_000, 1_000_000), (310_000, 1_000_000)).sensitivity.value == (
+        pytest.approx(0.99, abs=0.01)
+    )
+
+
+def test_sensitivity_of_the_perfect_is_finite_and_the_empty_is_unknown() -> None:
+    perfect = st.detection((30, 30), (0, 30))
+    assert perfect.sensitivity.value == pytest.approx(2 * stats.norm.ppf(30.5 / 31))
+    assert perfect.sensitivity.low < perfect.sensitivity.value < perfect.sensitivity.high
+    assert np.isnan(st.detection((0, 0), (3, 10)).sensitivity.value)
+
+
+def test_intervals_of_signal_detection_cover() -> None:
+    generator = np.random.default_rng(4)
+    d, c = 1.8, 0.4
+    caught, overkill = stats.norm.cdf(d / 2 - c), stats.norm.cdf(-d / 2 - c)
+    inside = np.zeros(2)
+    for _ in range(1000):
+        found = st.detection(
+            (generator.binomial(60, caught), 60), (generator.binomial(60, overkill), 60)
+        )
+        inside += [
+            found.sensitivity.low <= d <= found.sensitivity.high,
+            found.criterion.low <= c <= found.criterion.high,
+        ]
+    assert (inside / 1000 > 0.93).all()
+
+
+def test_fewer_independent_looks_widen_the_interval() -> None:
+    narrow = st.detection((50, 60), (10, 60))
+    wide = st.detection((50, 60), (10, 60), effective=(15, 15))
+    assert wide.sensitivity.value == narrow.sensitivity.value
+    ratio = (wide.criterion.high - wide.criterion.low) / (
+        narrow.criterion.high - narrow.criterion.low
+    )
+    assert ratio == pytest.approx(2)
+
+
+def test_median_interval_by_hand() -> None:
+    # n = 10: the 2nd and the 9th value hold the median with 97.9 % (tables of the sign test).
+    found = st.median_estimate(range(1, 11))
+    assert (found.value, found.low, found.high) == (5.5, 2, 9)
+    few = st.median_estimate([1.0, 2.0, 3.0, 4.0, 5.0])  # 5 values can bound it with 93.75 % only
+    assert (few.low, few.high) == (-np.inf, np.inf)
+    assert np.isnan(st.median_estimate([]).value)
+
+
+def test_two_way_draws_are_as_wide_as_theory() -> None:
+    # Answers are a person's level plus a picture's: var of the mean = s2_i / I + s2_p / P.
+    generator = np.random.default_rng(0)
+    people, pictures = generator.normal(0, 1, 30), generator.normal(0, 2, 200)
+    table = people[:, None] + pictures
+    draws = st.two_way_draws(
+        lambda i, p: table[np.ix_(i, p)].mean(), 30, np.arange(200) < 100, seed=1, repeats=2000
+    )
+    sides = (pictures[:100].var() + pictures[100:].var()) / 2 / 200
+    assert draws.std() == pytest.approx(np.sqrt(people.var() / 30 + sides), rel=0.06)
+
+
+def test_mean_of_what_is_there() -> None:
+    table = np.array([[1.0, np.nan], [3.0, np.nan]])
+    assert st.nan_mean(table).item() == 2
+    columns = st.nan_mean(table, 0)
+    assert columns[0] == 2 and np.isnan(columns[1])

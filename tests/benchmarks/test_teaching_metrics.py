@@ -5,6 +5,7 @@ import numpy as np
 from tests.conftest import tiny_card
 from twonines.benchmarks.teaching import _metrics
 from twonines.datasets.record import Record
+from twonines.models.decision import decide
 from twonines.models.outputs import Outputs
 
 
@@ -18,6 +19,7 @@ def test_figures_that_do_not_exist_are_left_off_the_card() -> None:
         np.zeros((4, 4, 4), np.float32),
         np.zeros(4, np.float32),
     )
-    found = _metrics(outputs, records, tiny_card())
+    card = tiny_card()
+    found = _metrics(decide(outputs, card, [(4, 4)] * 4), records, card)
     assert found["accuracy"].value == 1.0
     assert "auroc" not in found

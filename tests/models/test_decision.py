@@ -101,3 +101,22 @@ def test_shapes_must_match() -> None:
         bad = dataclasses.replace(found, defect_map=np.zeros(shape, np.float32))
         with pytest.raises(ValueError, match="defect_map: must have shape"):
             decide(bad, tiny_card(), [(8, 8)])
+
+
+def test_region_is_of_the_kind_that_most_of_it_is() -> None:
+    card = tiny_card(classes=("good", "scratch", "dent"))
+    defect_map = np.zeros((4, 4), np.float32)
+    defect_map[1:3, 0:4] = 0.9
+    kinds = np.ones((4, 4), np.int64)
+    kinds[1:3, 1:4] = 2
+    assert find_regions(defect_map, card, (4, 4), "scratch", kinds)[0].defect_class == "dent"
+    assert find_regions(defect_map, card, (4, 4), "scratch")[0].defect_class == "scratch"
+
+
+def test_map_classes_of_another_shape_or_class_are_refused() -> None:
+    wrong = dataclasses.replace(outputs(0.9), map_classes=np.zeros((1, 3, 4), np.int64))
+    with pytest.raises(ValueError, match="map_classes: must have shape"):
+        decide(wrong, tiny_card(), [(8, 8)])
+    wrong = dataclasses.replace(outputs(0.9), map_classes=np.full((1, 4, 4), 2))
+    with pytest.raises(ValueError, match=r"map_classes: must lie in \[0, 1\], got 2 to 2"):
+        decide(wrong, tiny_card(), [(8, 8)])

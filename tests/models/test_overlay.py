@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import tiny_card, write_tiny_model
+from twonines.models.inspector import Inspector
 from twonines.models.overlay import SMALLEST, draw, explain
 from twonines.models.session import InspectionSession
 from twonines.types import Inspection, Region, Verdict
@@ -36,7 +37,16 @@ def test_every_verdict_has_its_colour(verdict: Verdict) -> None:
 def test_explain_agrees_with_the_decision(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = write_tiny_model(tmp_path_factory.mktemp("m") / "m.onnx", tiny_card())
     session = InspectionSession.load(path, execution_provider="cpu")
-    inspection, drawn = explain(session, np.full((700, 600, 3), 250, np.uint8))
+    inspection, drawn = explain(Inspector(session), np.full((700, 600, 3), 250, np.uint8))
     assert inspection.verdict is Verdict.NG
     assert inspection.regions[0].box == (0, 0, 600, 700)
     assert drawn.shape == (764, 600, 3)
+
+
+def test_a_strip_is_not_enlarged_beyond_memory() -> None:
+    drawn = draw(
+        np.zeros((1, 300, 3), np.uint8), np.zeros((1, 9), np.float32), Inspection(Verdict.OK)
+    )
+    assert drawn.shape == (64 + 6, 4 * SMALLEST, 3)
+    long = np.zeros((1, 5000, 3), np.uint8)
+    assert draw(long, np.zeros((1, 9), np.float32), Inspection(Verdict.OK)).shape == (65, 5000, 3)

@@ -11,9 +11,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests.conftest import tiny_card, write_tiny_model
+from tests.made_models import write_comparing_model
 from twonines.errors import ModelFileError, SettingsError
 from twonines.models import session as module
 from twonines.models.card import CARD_KEY, Metric, ModelCard, Policy
+from twonines.models.decision import decide
 from twonines.models.session import InspectionSession, openvino_devices
 from twonines.types import FloatArray as Floats
 
@@ -53,10 +55,84 @@ def test_openvino_without_a_device_is_a_clear_error(tiny_model: Path) -> None:
 
 def test_wrong_shape_and_dtype_are_named(tiny_model: Path) -> None:
     session = InspectionSession.load(tiny_model, execution_provider="cpu")
-    with pytest.raises(ValueError, match=r"must be uint8 \(N, 32, 32, 3\), got uint8"):
+    with pytest.raises(ValueError, match=r"images: must be uint8 \(1, 32, 32, 3\), got uint8"):
         session.run(np.zeros((1, 31, 32, 3), np.uint8))
     with pytest.raises(ValueError, match="at least one"):
         session.run(np.zeros((0, 32, 32, 3), np.uint8))
+    one = np.zeros((1, 32, 32, 3), np.uint8)
+    with pytest.raises(ValueError, match="references: must not be given"):
+        session.run(one, one)
+
+
+def test_model_that_compares_needs_a_reference(tmp_path: Path) -> None:
+    path = write_comparing_model(tmp_path / "compares.onnx", tiny_card(reference=True))
+    session = InspectionSession.load(path, execution_provider="cpu")
+    images = bright([255, 255])
+    outputs = session.run(images, bright([255, 0]))
+    assert outputs.score[0] < 0.01 and outputs.score[1] > 0.99
+    with pytest.raises(ValueError, match="references: must be given"):
+        session.run(images)
+    with pytest.raises(ValueError, match=r"references: must be uint8 \(2, 32, 32, 3\)"):
+        session.run(images, images[:1])
+    model = onnx.load(path)
+    helper.set_model_props(model, {CARD_KEY: tiny_card().to_json()})
+    onnx.save(model, path)
+    with pytest.raises(ModelFileError, match="must take"):
+        InspectionSession.load(path)
+
+
+def finds_boxes(path: Path, kind: int = 1) -> Path:
+    """The tiny model with two boxes a picture, of scores 0.9 and 0, as a detector pads them."""
+    write_tiny_model(path, tiny_card(task="detect"))
+    model = onnx.load(path)
+    shapes = {"boxes": (1, 2, 4), "box_scores": (1, 2), "box_classes": (1, 2)}
+    values = {
+        "boxes": np.array([[[4, 8, 12, 16], [0, 0, 0, 0]]], np.float32),
+        "box_scores": np.array([[0.9, 0]], np.float32),
+        "box_classes": np.array([[kind, 0]], np.int64),
+    }
+    model.graph.node.append(helper.make_node("Shape", ["mean"], ["count"]))
+    for name, value in values.items():
+        tail = np.array(shapes[name][1:], np.int64)
+        model.graph.initializer.extend(
+            [
+                onnx.numpy_helper.from_array(value, f"{name}_value"),
+                onnx.numpy_helper.from_array(tail, f"{name}_tail"),
+            ]
+        )
+        model.graph.node.extend(
+            [
+                helper.make_node("Concat", ["count", f"{name}_tail"], [f"{name}_shape"], axis=0),
+                helper.make_node("Expand", [f"{name}_value", f"{name}_shape"], [name]),
+            ]
+        )
+        kind_of = TensorProto.INT64 if name == "box_classes" else TensorProto.FLOAT
+        shape = ["N", *shapes[name][1:]]
+        model.graph.output.append(helper.make_tensor_value_info(name, kind_of, shape))
+    onnx.save(model, path)
+    return path
+
+
+def test_detector_gives_boxes(tmp_path: Path) -> None:
+    path = finds_boxes(tmp_path / "boxes.onnx")
+    session = InspectionSession.load(path, execution_provider="cpu")
+    outputs = session.run(bright([0, 128, 255]))
+    assert outputs.boxes is not None and outputs.boxes.shape == (3, 2, 4)
+    found = decide(outputs, session.card, [(64, 64)] * 3)
+    assert found[0].regions == ()  # accepted
+    assert [region.box for region in found[2].regions] == [(8, 16, 24, 32)]
+    assert found[2].regions[0].defect_class == "scratch"
+    assert found[2].regions[0].area == 16 * 16
+
+
+def test_boxes_of_an_unknown_class_or_task_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="box_classes: must lie in"):
+        InspectionSession.load(finds_boxes(tmp_path / "kind.onnx", kind=2))
+    model = onnx.load(finds_boxes(tmp_path / "task.onnx"))
+    helper.set_model_props(model, {CARD_KEY: tiny_card().to_json()})
+    onnx.save(model, tmp_path / "task.onnx")
+    with pytest.raises(ModelFileError, match="exactly where its task is 'detect'"):
+        InspectionSession.load(tmp_path / "task.onnx")
 
 
 def test_file_without_card_is_refused(tiny_model: Path, tmp_path: Path) -> None:
@@ -178,6 +254,7 @@ class Rival:
 
     def __init__(self, runtime: Any, change: dict[str, Callable[[Floats], Floats]]) -> None:
         self._runtime, self._change = runtime, change
+        self.get_outputs = runtime.get_outputs
 
     def run(self, names: list[str], feed: dict[str, Any]) -> list[Floats]:
         found = dict(zip(names, self._runtime.run(names, feed), strict=True))

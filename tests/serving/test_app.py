@@ -207,3 +207,11 @@ def test_not_ready_is_503(tiny_model: Path) -> None:
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+def test_documentation_needs_no_internet(client: TestClient, page: str) -> None:
+    text = client.get(page).text
+    sources = re.findall(r'(?:src|href)="([^"]+)"', text)
+    assert sources and all(source.startswith("/") for source in sources)
+    assert all(client.get(source).status_code == 200 for source in sources)

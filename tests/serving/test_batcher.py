@@ -11,13 +11,15 @@ from tests.images import png
 from twonines.errors import ImageTypeError, NotReadyError, OverloadedError, TwoninesError
 from twonines.models.card import ModelCard
 from twonines.models.session import InspectionSession, Outputs
-from twonines.serving import batcher as module
+from twonines.serving import decoding as module
 from twonines.serving.batcher import Answer, Batcher
 from twonines.types import Image, Verdict
 
 
 class Fake:
     """Waits until it is let go; fails on a batch that holds a picture of value 13."""
+
+    certificate_fault: str | None = None
 
     def __init__(self) -> None:
         self.card: ModelCard = tiny_card()
@@ -28,7 +30,7 @@ class Fake:
     def input_size(self) -> tuple[int, int]:
         return (32, 32)
 
-    def run(self, images: Image) -> Outputs:
+    def run(self, images: Image, references: Image | None = None) -> Outputs:
         self.gate.wait(10)
         self.batches.append(len(images))
         values = images[:, 0, 0, 0]
@@ -79,7 +81,7 @@ def test_waiting_pictures_share_a_batch_and_cancelled_ones_are_left_out() -> Non
     while not first.running():
         threading.Event().wait(0.01)
     others = [batcher.submit(png(0)) for _ in range(6)]
-    while len(batcher._waiting) < 6:
+    while batcher.waiting < 6:
         threading.Event().wait(0.01)
     assert others[0].cancel()
     fake.gate.set()
@@ -112,7 +114,7 @@ def test_all_or_none_are_taken_and_the_wait_follows_the_measured_pace() -> None:
         batcher.submit_all([png(0)] * 4)
     assert batcher.in_flight == 0
     futures = batcher.submit_all([png(0)] * 3)
-    batcher._compute_seconds = 2.0
+    batcher._admission._cost.note(1, 2.0)
     with pytest.raises(OverloadedError) as caught:
         batcher.submit_all([png(0)] * 2)
     assert caught.value.retry_after_s == pytest.approx(4.0)
@@ -145,7 +147,7 @@ def test_close_against_submit_leaves_nothing_unanswered(tiny_model: Path) -> Non
 
 def test_output_that_is_not_finite_is_an_error() -> None:
     class Broken(Fake):
-        def run(self, images: Image) -> Outputs:
+        def run(self, images: Image, references: Image | None = None) -> Outputs:
             found = super().run(images)
             found.score[:] = np.nan
             return found
@@ -161,7 +163,7 @@ def test_output_that_is_not_finite_is_an_error() -> None:
 @pytest.mark.parametrize("name", ["score", "class_scores", "defect_map", "novelty"])
 def test_wrong_count_of_outputs_is_a_fault_not_a_verdict(name: str, change: int) -> None:
     class Miscounts(Fake):
-        def run(self, images: Image) -> Outputs:
+        def run(self, images: Image, references: Image | None = None) -> Outputs:
             found = super().run(images)
             values = getattr(found, name)
             wrong = np.concatenate([values, values[:1]]) if change > 0 else values[:-1]
@@ -220,3 +222,21 @@ def test_picture_above_the_whole_room_is_decoded_alone(monkeypatch: pytest.Monke
     futures = [batcher.submit(png(0)) for _ in range(20)]
     batcher.close()
     assert all(f.result(0).inspection.verdict is Verdict.OK for f in futures)
+
+
+def test_streams_run_at_once_and_all_of_them_end() -> None:
+    class Pair(Fake):
+        both = threading.Barrier(2)
+
+        def run(self, images: Image, references: Image | None = None) -> Outputs:
+            self.both.wait(10)  # broken, and so an error, where only one run is on its way
+            return super().run(images, references)
+
+    fake = Pair()
+    fake.gate.set()
+    batcher = Batcher(fake, max_batch_size=1, streams=2)
+    futures = batcher.submit_all([png(v) for v in (0, 250, 0, 250)])
+    verdicts = [future.result(20).inspection.verdict for future in futures]
+    assert verdicts == [Verdict.OK, Verdict.NG] * 2
+    batcher.close()
+    assert not any(stage._thread.is_alive() for stage in batcher._sessions)

@@ -10,14 +10,20 @@ from twonines.settings import ServeSettings
 
 def test_old_pictures_make_room() -> None:
     recent = Recent(10)
-    first, second = recent.put(b"12345"), recent.put(b"67890")
-    assert first < second
-    assert (recent.get(first), recent.get(second)) == (b"12345", b"67890")
-    third = recent.put(b"abc")
-    assert recent.get(first) is None
-    assert (recent.get(second), recent.get(third)) == (b"67890", b"abc")
-    assert recent.get(recent.put(b"more than ten bytes")) is None
-    assert recent.get(third) == b"abc"
+    recent.put("1", b"12345")
+    recent.put("2", b"67890")
+    assert (recent.get("1"), recent.get("2")) == ((b"12345", None, ""), (b"67890", None, ""))
+    recent.put("3", b"abc")
+    assert recent.get("1") is None
+    assert (recent.get("2"), recent.get("3")) == ((b"67890", None, ""), (b"abc", None, ""))
+    recent.put("4", b"more than ten bytes")
+    assert recent.get("4") is None
+    assert recent.get("3") == (b"abc", None, "")
+    recent.put("5", b"ab", b"12345678")
+    assert recent.get("3") is None  # the reference takes room as well
+    assert recent.get("5") == (b"ab", b"12345678", "")
+    recent.put("6", b"ab", b"123456789")
+    assert recent.get("6") is None
 
 
 def test_overlay_of_a_recent_inspection(tiny_model: Path) -> None:

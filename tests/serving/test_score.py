@@ -77,8 +77,8 @@ def test_killed_process_resumes_to_the_same_table(
     score_paths(tiny_model, [str(folder)], whole)
     code = (
         "import sys, time; from pathlib import Path; from twonines.serving import score as s\n"
-        "inspect = s._inspect\n"
-        "s._inspect = lambda *a: (time.sleep(0.3), inspect(*a))[1]\n"
+        "run = s.Inspector.run\n"
+        "s.Inspector.run = lambda *a: (time.sleep(0.3), run(*a))[1]\n"
         "s.score_paths(Path(sys.argv[1]), [sys.argv[2]], Path(sys.argv[3]), batch_size=8)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tiny_model), str(folder), str(out)])
@@ -358,7 +358,7 @@ def test_a_picture_without_memory_costs_only_its_own_row(
     tiny_model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("twonines.serving.score.resize", no_memory)
+        patch.setattr("twonines.models.inspector.resize", no_memory)
         summary = score_paths(tiny_model, [str(folder / "000.png")], tmp_path / "t.jsonl")
     assert summary.counts == {"ERROR": 1}
     monkeypatch.setattr(Path, "open", no_memory)

@@ -59,7 +59,7 @@ def send_slowly(client: TestClient, kind: bytes, body: bytes, *, declared: bytes
 def test_upload_that_stalls_is_408_and_gives_its_room_back(
     tiny_model: Path, kind: bytes, body: bytes
 ) -> None:
-    with serving(tiny_model, upload_timeout_s=0.1) as client:
+    with serving(tiny_model, upload_timeout_s=0.5) as client:
         assert send_slowly(client, kind, body) == 408
         assert service(client).uploads.used == 0
         assert ask(client) == 200

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from twonines.datasets.record import Record
+from twonines.errors import ImageError
 from twonines.training.features import FeatureExtractor
 from twonines.types import FloatArray
 
@@ -98,3 +99,32 @@ def test_a_sound_file_is_used(backbone: Path, record: Record, tmp_path: Path) ->
     (kept,) = (tmp_path / "cache").rglob("*.npy")
     np.save(kept, np.full(SIDE, 7, np.float32))
     assert (extract([record]) == 7).all()
+
+
+def test_all_unreadable_pictures_are_named(backbone: Path, record: Record, tmp_path: Path) -> None:
+    broken = []
+    for name in [f"broken{i:02d}.png" for i in range(23)]:
+        (tmp_path / name).write_bytes(b"not a picture")
+        broken.append(Record(tmp_path / name, "good"))
+    missing = Record(tmp_path / "missing.png", "good")
+    extract = FeatureExtractor(backbone, (SIDE, SIDE), tmp_path / "cache")
+    with pytest.raises(ImageError, match=r"broken01.png: ") as alone:
+        extract([record, broken[1]])
+    assert "pictures cannot be read" not in str(alone.value)
+    with pytest.raises(ImageError, match="images: 2 pictures cannot be read") as two:
+        extract([broken[0], record, missing])
+    assert "broken00.png" in str(two.value) and "missing.png cannot be read" in str(two.value)
+    with pytest.raises(ImageError, match="23 pictures .*") as many:
+        extract(broken)
+    assert "broken19.png" in str(many.value) and "broken20.png" not in str(many.value)
+    assert "and 3 more" in str(many.value)
+
+
+def test_without_room_for_the_cache_the_run_goes_on(
+    backbone: Path, record: Record, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    extract = FeatureExtractor(backbone, (SIDE, SIDE), tmp_path / "cache")
+    assert np.allclose(extract([record]), columns(record))
+    assert np.allclose(extract([record], view=2), columns(record)[::-1])
+    assert caplog.text.count("features are not kept") == 1

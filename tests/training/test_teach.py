@@ -8,15 +8,18 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageDraw
 
+from twonines.benchmarks.evaluate import judge_records
 from twonines.benchmarks.teaching import teach_and_measure
+from twonines.datasets.record import Record
 from twonines.datasets.registry import load_dataset
 from twonines.errors import DatasetError, GateError, SettingsError
+from twonines.models.card import Metric
 from twonines.models.head import HeadWeights
 from twonines.models.image import load
 from twonines.models.session import InspectionSession
 from twonines.training import fit
-from twonines.training.teach import TeachOptions, TeachResult
-from twonines.types import FloatArray
+from twonines.training.teach import TeachOptions, TeachResult, find_skill_fault
+from twonines.types import FloatArray, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +103,9 @@ def test_features_come_from_the_cache(
 def test_a_service_that_differs_leaves_no_model(
     parts: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    def wrong(model: Path, pictures: list[Path]) -> tuple[object, list[str]]:
+    def wrong(model: Path, records: list[Record]) -> tuple[object, list[str]]:
         session = InspectionSession.load(model, execution_provider="cpu")
-        images = np.stack([load(path, session.input_size) for path in pictures])
+        images = np.stack([load(r.path, session.input_size) for r in records])
         scores = session.run(images).score
         verdicts = ["NG" if s >= 0.5 else "OK" for s in scores]
         if fault == "score":
@@ -176,9 +179,21 @@ def test_labels_without_a_difference_make_no_model(
         )
     except GateError as exc:
         assert "slope" in str(exc)
-    else:  # chance may leave a slope, never a good figure
-        assert result.card.metrics["auroc"].low is not None
-        assert result.card.metrics["auroc"].low < 0.6
+    else:  # chance may leave a slope, but then nothing is OK
+        session = InspectionSession.load(result.model, execution_provider="cpu")
+        assert session.card.skill_fault is not None
+        assert "no skill shown: AUROC" in session.card.skill_fault
+        said = {i.verdict for i in judge_records(session, result.split.test).inspections}
+        assert Verdict.OK not in said and said
+
+
+@pytest.mark.parametrize(
+    ("low", "fault"), [(0.51, None), (0.5, "no skill shown"), (0.2, "no skill shown"), (None, None)]
+)
+def test_skill_is_an_auroc_above_chance(low: float | None, fault: str | None) -> None:
+    found = find_skill_fault({"auroc": Metric(value=0.7, n=9, low=low, high=1)})
+    assert found is None if fault is None else found is not None and found.startswith(fault)
+    assert find_skill_fault({}) is None
 
 
 def test_novelty_limit_comes_from_calibration_pictures(taught: TeachResult) -> None:

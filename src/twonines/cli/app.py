@@ -6,10 +6,17 @@ from typing import Annotated
 import typer
 
 from twonines import __version__
+from twonines.cli.audit import audit_app
+from twonines.cli.certify import certify
 from twonines.cli.data import datasets_app
 from twonines.cli.display import err
-from twonines.cli.inspection import score, serve, show
-from twonines.cli.prove import bench, demo, train
+from twonines.cli.inspection import export, score, serve, show, tile
+from twonines.cli.people import keys_app, usage, users_app
+from twonines.cli.prove import bench_app, demo, train
+from twonines.cli.records import backup, records_app, restore
+from twonines.cli.study import study_app
+from twonines.cli.throughput import bench_throughput
+from twonines.cli.tune import tune
 from twonines.errors import TwoninesError
 
 app = typer.Typer(
@@ -19,7 +26,17 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(datasets_app, name="datasets")
-for _command in (train, serve, score, show, bench, demo):
+app.add_typer(bench_app, name="bench")
+app.add_typer(study_app, name="study")
+app.add_typer(users_app, name="users")
+app.add_typer(keys_app, name="keys")
+app.add_typer(audit_app, name="audit")
+app.add_typer(records_app, name="records")
+bench_app.command("throughput")(bench_throughput)
+_COMMANDS = (
+    train, certify, tune, serve, score, show, tile, export, usage, backup, restore, demo
+)  # fmt: skip
+for _command in _COMMANDS:
     app.command()(_command)
 
 

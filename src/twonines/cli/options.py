@@ -12,6 +12,18 @@ Root = Annotated[
     Path | None, typer.Option("--root", help="Folder of the archive. elpv needs none.")
 ]
 Seed = Annotated[int, typer.Option(help="Seeds splits and every random choice.")]
+DATA_DIR = Path("twonines-data")
+DataDir = Annotated[
+    Path, typer.Option("--data-dir", envvar="TWONINES_DATA_DIR", help="Folder of the records.")
+]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option("--database-url", envvar="TWONINES_DATABASE_URL", help="PostgreSQL, if used."),
+]
+PicturesUrl = Annotated[
+    str | None,
+    typer.Option("--pictures-url", envvar="TWONINES_PICTURES_URL", help="As of the service."),
+]
 ProviderName = Literal["auto", "cpu", "openvino"]
 Provider = Annotated[ProviderName, typer.Option(help="Where the model runs; auto measures.")]
 

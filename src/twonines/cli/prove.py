@@ -5,21 +5,30 @@ from typing import Annotated, Literal
 
 import typer
 
-from twonines.cli.display import Stages, err, needs
+from twonines.cli.display import Stages, err, needs, out_console
 from twonines.cli.options import DatasetName, Root, Seed
 from twonines.errors import SettingsError
+
+FEW = 50
+"""Under so many calibration pictures a rate of 1 in 20 cannot be told from none."""
 
 
 def train(
     dataset: DatasetName,
     out: Annotated[Path, typer.Option(help="Folder of the run; made where it is missing.")],
     root: Root = None,
-    recipe: Annotated[str, typer.Option(help="Only 'teach' so far.")] = "teach",
-    task: Annotated[
-        Literal["auto", "classify", "anomaly"],
+    recipe: Annotated[
+        Literal["teach", "finetune"],
         typer.Option(
-            help="classify learns every class, anomaly from good pictures alone; auto takes "
-            "anomaly where the training split holds nothing else."
+            help="teach fits heads on a frozen backbone in seconds; finetune trains the whole "
+            "network, in minutes to hours."
+        ),
+    ] = "teach",
+    task: Annotated[
+        Literal["auto", "classify", "segment", "detect", "anomaly"],
+        typer.Option(
+            help="classify learns every class, segment the place too, from masks and boxes, detect "
+            "boxes (finetune), anomaly from good pictures alone (teach); auto follows the labels."
         ),
     ] = "auto",
     seed: Seed = 0,
@@ -33,25 +42,54 @@ def train(
         float, typer.Option(help="Share of good parts that anomaly may reject.")
     ] = 0.01,
     views: Annotated[int, typer.Option(help="Flips and turns taught with each picture.")] = 1,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="finetune: passes over the pictures; default 30, none with --minutes."),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="finetune: training ends by the clock after these.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="finetune: pictures in a step.")] = 16,
+    lr: Annotated[float, typer.Option(help="finetune: highest learning rate.")] = 3e-3,
+    crop: Annotated[
+        int | None,
+        typer.Option(help="finetune: side of what training sees of a picture, in pixels."),
+    ] = None,
+    validation: Annotated[
+        float, typer.Option(help="finetune: share of training that only decides when to stop.")
+    ] = 0.0,
+    patience: Annotated[
+        int, typer.Option(help="finetune: epochs without a better loss before it stops.")
+    ] = 8,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for features; default the user's cache.")
     ] = None,
 ) -> None:
-    """Teach a model; it exists only if PyTorch, ONNX and HTTP agree on every test picture."""
-    if recipe != "teach":
-        raise SettingsError(f"recipe: must be 'teach', got {recipe!r}")
+    """Teach a model; it exists only if PyTorch, ONNX and HTTP agree on every test picture.
+
+    A finetune run that was killed goes on from its last epoch when it is started again.
+    """
     if split not in ("auto", "official", "grouped", "random"):
         raise SettingsError(f"split: must be auto, official, grouped or random, got {split!r}")
     try:
         from twonines.benchmarks.teaching import teach_and_measure
         from twonines.datasets.registry import load_dataset
+        from twonines.training.finetune_options import FinetuneOptions
         from twonines.training.teach import TeachOptions
     except ImportError as exc:
         raise needs("train", exc) from exc
-    options = TeachOptions(
-        input_size=input_size, threshold=threshold, views=views, task=task,
-        overkill_aim=overkill_aim,
-    )  # fmt: skip
+    options: TeachOptions
+    if recipe == "finetune":
+        options = FinetuneOptions(
+            input_size=input_size, threshold=threshold, views=views, task=task, epochs=epochs,
+            minutes=minutes, batch_size=batch_size, lr=lr, crop=crop, validation=validation,
+            patience=patience,
+        )  # fmt: skip
+    else:
+        options = TeachOptions(
+            input_size=input_size, threshold=threshold, views=views, task=task,
+            overkill_aim=overkill_aim,
+        )  # fmt: skip
     with Stages() as stages:
         result = teach_and_measure(
             load_dataset(dataset, root),
@@ -77,25 +115,65 @@ def train(
             f"overkill to expect at a threshold of 0.5: {held.parameters['expected_overkill']:.1%} "
             f"from {held.n} held-out good pictures (aim {overkill_aim:.1%})"
         )
+    if parts.calibration and len(parts.calibration) < FEW:
+        typer.echo(
+            f"few pictures: {len(parts.calibration)} for calibration; probabilities and the limit "
+            f"of novelty are rough under {FEW}",
+            err=True,
+        )
     for name, metric in result.card.metrics.items():
         typer.echo(
             f"{name:20s} {metric.value:.4f}  [{metric.low:.4f}, {metric.high:.4f}]  n={metric.n}"
+        )
+    if result.card.skill_fault:
+        typer.echo(
+            f"{result.card.skill_fault}; nothing is OK by this model: look at mistakes.png and the "
+            "labels, teach with more pictures, or certify it with others",
+            err=True,
         )
     typer.echo(f"parity: {result.card.parity} on {result.parity.pictures} pictures")
     typer.echo(f"model: {result.model}")
 
 
+bench_app = typer.Typer(
+    help="Prove: a report against manual inspection, or a table of accuracy over public sets."
+)
+
+
+@bench_app.callback(invoke_without_command=True)
 def bench(
-    model: Annotated[Path, typer.Option(help="The model file.")],
-    dataset: DatasetName,
-    out: Annotated[Path, typer.Option(help="Folder of the report.")],
+    context: typer.Context,
+    model: Annotated[Path | None, typer.Option(help="The model file.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Name; see `twonines datasets list`.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report.")] = None,
     root: Root = None,
     manual_accuracy: Annotated[float, typer.Option(help="Manual inspection to beat.")] = 0.90,
     manual_seconds: Annotated[float, typer.Option(help="Manual seconds a part.")] = 12.0,
     rounds: Annotated[int, typer.Option(help="Measured rounds of speed.")] = 3,
     throughput: Annotated[bool, typer.Option(help="Measure speed too.")] = True,
+    study: Annotated[
+        Path | None, typer.Option(help="Folder of a study with people on the test pictures.")
+    ] = None,
+    measured: Annotated[
+        Path | None,
+        typer.Option(help="measured.json of an earlier report: time nothing, give the same JSON."),
+    ] = None,
 ) -> None:
-    """Test the claim against manual inspection and write report.html and report.json."""
+    """Test the claim against manual inspection and write report.html and report.json.
+
+    `twonines bench accuracy` teaches and measures whole sets instead.
+    """
+    if context.invoked_subcommand is not None:
+        if model is not None:
+            raise SettingsError(
+                f"model: must stand without {context.invoked_subcommand}, which teaches its own, "
+                f"got {model}"
+            )
+        return
+    if model is None or dataset is None or out is None:
+        given = {"--model": model, "--dataset": dataset, "--out": out}
+        missing = ", ".join(name for name, value in given.items() if value is None)
+        raise SettingsError(f"bench: needs --model, --dataset and --out, got no {missing}")
     try:
         from twonines.benchmarks.bench import run_bench
         from twonines.datasets.registry import load_dataset
@@ -109,9 +187,72 @@ def bench(
         manual_seconds=manual_seconds,
         rounds=rounds,
         throughput=throughput,
+        study=study,
+        measured=measured,
         progress=lambda line: err.print(line, markup=False, highlight=False, soft_wrap=True),
     )
     typer.echo(f"report: {out / 'report.html'}")
+
+
+@bench_app.command("accuracy")
+def bench_accuracy(
+    sets: Annotated[
+        str,
+        typer.Option(help="Names with commas, as in magnetic-tile,visa:candle or folder=parts/."),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the table; finished trials in it are not repeated.")
+    ],
+    recipes: Annotated[str, typer.Option(help="Names with commas.")] = "teach",
+    root: Annotated[
+        Path | None, typer.Option(envvar="TWONINES_DATA", help="Folder above the sets.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="auto, official, grouped or random.")] = "auto",
+    seed: Seed = 0,
+    seeds: Annotated[int, typer.Option(help="Splits to draw, from --seed on.")] = 1,
+    folds: Annotated[int, typer.Option(help="Folds of a cross-validation; 0 is none.")] = 0,
+    task: Annotated[str, typer.Option(help="Task of every set; auto from its labels.")] = "auto",
+    input_size: Annotated[
+        int | None, typer.Option(help="Side of the models' input; default from the pictures.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the pictures for each trial of finetune.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Limit of a recipe that trains as long as it is given.")
+    ] = None,
+) -> None:
+    """Teach and measure whole sets; write accuracy.html and accuracy.json; 1 if a set fails."""
+    try:
+        from twonines.benchmarks import accuracy
+        from twonines.benchmarks.accuracy_table import print_table
+        from twonines.benchmarks.recipes import Plan, check_plan
+    except ImportError as exc:
+        raise needs("train", exc) from exc
+    plan = Plan(task=task, input_size=input_size, epochs=epochs, minutes=minutes)  # type: ignore[arg-type]
+    names = accuracy.parse_recipes(recipes)
+    check_plan(names, plan)
+    options = accuracy.AccuracyOptions(
+        split=split,  # type: ignore[arg-type]
+        seed=seed,
+        n_seeds=seeds,
+        n_folds=folds,
+        plan=plan,
+    )
+    with Stages() as stages:
+        result = accuracy.run_accuracy(
+            accuracy.parse_sets(sets),
+            names,
+            out,
+            options,
+            root=root,
+            report=stages,
+            tell=lambda line: err.print(line, markup=False, highlight=False, soft_wrap=True),
+        )
+    print_table(result, out_console)
+    typer.echo(f"table: {out / 'accuracy.html'}")
+    if any(row["error"] for row in result["rows"]):
+        raise typer.Exit(1)
 
 
 def demo(

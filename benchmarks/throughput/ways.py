@@ -1,24 +1,24 @@
 """How fast it inspects: the bare session, with pictures decoded, over HTTP, and in a batch."""
 
-import json
 import os
 import re
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
+from twonines.benchmarks.throughput.running import (
+    INSPECT_PATH,
+    METRICS_PATH,
+    generate_load,
+    get,
+    served,
+)
 from twonines.errors import GateError
 from twonines.models.image import decode, resize
 from twonines.models.session import InspectionSession, available_threads
@@ -26,13 +26,9 @@ from twonines.models.session import InspectionSession, available_threads
 Progress = Callable[[str], None]
 BATCH = 32
 CLIENTS = 64
-INSPECT_PATH = "/v1/inspect"
-READY_PATH = "/readyz"
-METRICS_PATH = "/metrics"
 RELIABLE_RATIO = 1.05
 """Nothing outruns the bare session; a ratio above this says that the machine was busy."""
 ROWS = ("session", "decode_resize_session", "http", "batch")
-_START_LIMIT_S = 120.0
 
 
 def _batches(count: int) -> Iterator[slice]:
@@ -61,62 +57,6 @@ def decoded_seconds(session: InspectionSession, pictures: Sequence[bytes]) -> fl
     return time.perf_counter() - start
 
 
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def served(model: Path) -> Iterator[int]:
-    """Run the real service in its own process; gives its port.
-
-    Raises:
-        GateError: the service does not start; the message ends with what it wrote.
-    """
-    port = free_port()
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "twonines", "serve", "--model", str(model),
-             "--port", str(port), "--host", "127.0.0.1"],
-            stdout=log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        try:
-            _wait_ready(process, port, log)
-            yield port
-        finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _get(port: int, path: str, timeout: float) -> str:
-    """The service's answer; a proxy of the environment is not for this machine."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"http://127.0.0.1:{port}{path}", timeout=timeout) as answer:
-        text: str = answer.read().decode()
-    return text
-
-
-def _wait_ready(process: subprocess.Popen[bytes], port: int, log: TextIO) -> None:
-    limit = time.monotonic() + _START_LIMIT_S
-    while time.monotonic() < limit and process.poll() is None:
-        try:
-            _get(port, READY_PATH, 2)
-            return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    log.seek(0)
-    raise GateError(
-        f"service: must be ready within {_START_LIMIT_S:.0f} s, got exit code {process.poll()}: "
-        f"{log.read()[-2000:]}"
-    )
-
-
 def http_round(port: int, pictures: Sequence[Path], total: int, clients: int) -> dict[str, Any]:
     """One round of the load generator, in its own process.
 
@@ -127,13 +67,7 @@ def http_round(port: int, pictures: Sequence[Path], total: int, clients: int) ->
         "host": "127.0.0.1", "port": port, "path": INSPECT_PATH,
         "pictures": [str(p) for p in pictures], "total": total, "clients": clients,
     }  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "twonines.benchmarks.load"],
-        input=json.dumps(job), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise GateError(f"load generator: must end well, got {done.stderr[-2000:]}")
-    answer: dict[str, Any] = json.loads(done.stdout)
+    answer = generate_load(job)
     if set(answer["statuses"]) != {"200"}:
         raise GateError(f"service: must answer 200 to every picture, got {answer['statuses']}")
     return answer
@@ -141,7 +75,7 @@ def http_round(port: int, pictures: Sequence[Path], total: int, clients: int) ->
 
 def batch_size_counts(port: int) -> tuple[float, float]:
     """Sum and count of the service's histogram of batch sizes; NaN where it has none."""
-    return parse_batch_sizes(_get(port, METRICS_PATH, 10))
+    return parse_batch_sizes(get(port, METRICS_PATH, 10))
 
 
 def parse_batch_sizes(text: str) -> tuple[float, float]:
@@ -169,7 +103,8 @@ def batch_seconds(model: Path, pictures: Sequence[Path]) -> float:
     return seconds * len(pictures) / int(summary.total)
 
 
-def _row(rates: Sequence[float], reference: dict[str, float]) -> dict[str, Any]:
+def rate_row(rates: Sequence[float], reference: dict[str, float]) -> dict[str, Any]:
+    """Median and range over rounds, and both ratios to the medians in ``reference``."""
     median = statistics.median(rates)
     return {
         "per_second": median,
@@ -230,7 +165,7 @@ def measure(
     rates = {name: [per_round / s for s in values[1:]] for name, values in seconds.items()}
     return {
         "rows": {
-            name: _row(values, {n: statistics.median(r) for n, r in rates.items()})
+            name: rate_row(values, {n: statistics.median(r) for n, r in rates.items()})
             for name, values in rates.items()
         },
         "http": _http_details(answers[1:], before, after),

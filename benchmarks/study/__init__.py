@@ -1,0 +1,1 @@
+"""A study of manual inspection: plan, page, answers, analysis."""

@@ -1,0 +1,95 @@
+"""The task of the comparison: one model, some pictures, their scores, and what bounds it."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from twonines.benchmarks.throughput.ways import BATCH
+from twonines.errors import SettingsError
+from twonines.models.image import decode, resize
+from twonines.models.session import InspectionSession, available_threads
+from twonines.types import Image
+
+PICTURES = 128
+_ONE_RUNS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """The model, the pictures and their known scores."""
+
+    model: Path
+    session: InspectionSession
+    pictures: Sequence[Path]
+    expected: Sequence[float]
+
+
+def make_task(model: Path, session: InspectionSession, pictures: Sequence[Path]) -> Task:
+    """Choose the pictures and score them on the default provider.
+
+    Raises:
+        SettingsError: there are no pictures, or the model needs references or tiles.
+    """
+    if not pictures:
+        raise SettingsError("pictures: must hold at least one picture, got none")
+    if session.card.reference:
+        raise SettingsError("model: must judge single pictures, got one that compares with another")
+    if session.card.tiling is not None:
+        raise SettingsError("model: must take a picture whole, got one that cuts it into tiles")
+    count = min(PICTURES, len(pictures))
+    chosen = [pictures[index * len(pictures) // count] for index in range(count)]
+    reference = InspectionSession.load(model, execution_provider="cpu")
+    images = [resize(decode(path.read_bytes()), session.input_size) for path in chosen]
+    scores = [float(reference.run(image[None]).score[0]) for image in images]
+    return Task(model, session, chosen, scores)
+
+
+def measure_limits(session: InspectionSession, task: Task) -> dict[str, float]:
+    """What no server can beat: pictures a second, and seconds for one picture alone.
+
+    A session that was tuned for several runs at once gets them here too.
+    """
+    data = [path.read_bytes() for path in task.pictures]
+    size = session.input_size
+    images = np.stack([resize(decode(item), size) for item in data])
+    session.run(images[:8])
+    with ThreadPoolExecutor(available_threads()) as decoders:
+
+        def decode_and_run(part: slice) -> None:
+            made = list(decoders.map(lambda item: resize(decode(item), size), data[part]))
+            session.run(np.stack(made))
+
+        return {
+            "session": _rate(lambda part: session.run(images[part]), session, len(data)),
+            "decode_resize_session": _rate(decode_and_run, session, len(data)),
+            "session_one_s": _median_one(
+                lambda index: images[index : index + 1], session, len(data)
+            ),
+            "decode_resize_session_one_s": _median_one(
+                lambda index: resize(decode(data[index]), size)[None], session, len(data)
+            ),
+        }
+
+
+def _rate(work: Callable[[slice], object], session: InspectionSession, count: int) -> float:
+    """Pictures a second in batches, as many at once as the session is tuned for."""
+    streams = session.tuned.variant.streams if session.tuned else 1
+    parts = [slice(first, first + BATCH) for first in range(0, count, BATCH)]
+    with ThreadPoolExecutor(streams) as pool:
+        start = time.perf_counter()
+        list(pool.map(work, parts))
+        return count / (time.perf_counter() - start)
+
+
+def _median_one(make: Callable[[int], Image], session: InspectionSession, count: int) -> float:
+    taken = []
+    for number in range(_ONE_RUNS):
+        start = time.perf_counter()
+        session.run(make(number % count))
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)

@@ -1,0 +1,232 @@
+"""Find the fastest way to run a model on this machine that keeps its verdicts.
+
+Providers and precisions first pass the gate: on every calibration picture the verdict and the
+class of the default (float32 on the CPU provider). Those that do are timed in layouts of threads
+and runs at once, and in batch sizes, rounds alternating, so that whatever else the machine does
+meets all of them alike. What was chosen is written beside the model, see `models/tuning.py`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import get_args
+
+from twonines.benchmarks.reduce import (
+    as_feeds,
+    quantise,
+    reduced_card,
+    why_unreduced,
+    write_reduced,
+)
+from twonines.benchmarks.timing import (
+    Candidate,
+    Report,
+    Timing,
+    TuneOptions,
+    make_timings,
+    open_candidate,
+    pick,
+    time_all,
+)
+from twonines.errors import GateError, SettingsError, TwoninesError
+from twonines.models.image import decode
+from twonines.models.inspector import Inspector, Part, Prepared, stack
+from twonines.models.providers import (
+    FILE_PRECISIONS,
+    Precision,
+    ProviderName,
+    Variant,
+    precisions_of,
+    read_model,
+    why_missing,
+)
+from twonines.models.session import InspectionSession, available_threads, probe_images
+from twonines.models.tuning import (
+    Tuned,
+    reduced_path,
+    this_machine,
+    write_tuned,
+)
+from twonines.types import Inspection
+
+Picture = tuple[Path, Path | None]
+"""A calibration picture, and its reference where the model compares."""
+FEWEST = 50
+"""Under so many calibration pictures equal verdicts say too little of a reduced precision."""
+_FOR_RANGES = 32
+
+
+def tune(
+    model: Path, pictures: Sequence[Picture], options: TuneOptions, report: Report | None = None
+) -> Tuned:
+    """Measure, choose, and write ``model.tuned.json`` and the reduced file that was chosen.
+
+    Without pictures the gate runs on generated ones, and only float32 is tried.
+
+    Raises:
+        ModelFileError: no model, or its folder cannot be written.
+        ImageError: a calibration picture cannot be inspected; the message names it.
+    """
+    tell = report or (lambda *_: None)
+    base = InspectionSession.load(model, execution_provider="cpu")
+    prepared = list(_prepare(base, pictures, options, tell))
+    parts = [(one, tile) for one in prepared for tile in range(len(one))]
+    candidates = list(_candidates(base, model, parts, len(pictures)))
+    expected = _inspect(base, prepared)
+    for number, candidate in enumerate(candidates):
+        tell("verdict gate", number, len(candidates))
+        _check(base, candidate, prepared, expected)
+    tell("verdict gate", len(candidates), len(candidates))
+    timings = list(make_timings(base, candidates, options))
+    time_all(timings, parts, options, tell)
+    return _write(model, base, candidates, timings, len(prepared) if pictures else 0, options)
+
+
+def _prepare(
+    base: InspectionSession, pictures: Sequence[Picture], options: TuneOptions, tell: Report
+) -> Iterator[Prepared]:
+    inspector = Inspector(base)
+    most = min(options.pictures, 64) if options.quick else options.pictures
+    if not pictures:
+        for image in probe_images(base.input_size):
+            yield inspector.prepare(image, image[:, ::-1].copy() if base.card.reference else None)
+        return
+    step = max(1.0, len(pictures) / most)
+    chosen = [pictures[int(n * step)] for n in range(min(most, len(pictures)))]
+    for number, (path, golden) in enumerate(chosen):
+        tell("pictures", number, len(chosen))
+        try:
+            reference = None if golden is None else decode(golden.read_bytes())
+            yield inspector.prepare(decode(path.read_bytes()), reference)
+        except OSError as exc:
+            raise SettingsError(f"calibration: {path} cannot be read ({exc.strerror})") from exc
+        except TwoninesError as exc:
+            raise type(exc)(f"calibration: {path}: {exc}") from exc
+    tell("pictures", len(chosen), len(chosen))
+
+
+def _candidates(
+    base: InspectionSession, model: Path, parts: Sequence[Part], count: int
+) -> Iterator[Candidate]:
+    """All there are, each with its model, or with the reason why it is out."""
+    data, made = read_model(model), dict[Precision, Candidate]()
+    for provider in get_args(ProviderName):
+        missing = why_missing(provider)
+        if missing:
+            yield Candidate(provider, "float32", out=missing)
+            continue
+        for precision in precisions_of(provider):
+            candidate = Candidate(provider, precision, data)
+            candidate.out = _forbids(base, candidate, count)
+            if not candidate.out and precision in FILE_PRECISIONS:
+                if precision not in made:  # quantising takes long
+                    made[precision] = _reduced(model, precision, parts, base)
+                candidate.data, candidate.out = made[precision].data, made[precision].out
+            yield candidate
+
+
+def _forbids(base: InspectionSession, candidate: Candidate, count: int) -> str:
+    """Why a candidate must not even be tried."""
+    certificate = base.card.certificate
+    if certificate and candidate.precision != certificate.precision:
+        return "another precision voids the certificate"
+    if certificate and candidate.provider not in certificate.execution_providers:
+        return "the certificate was not made on it"
+    if candidate.precision != "float32" and count < FEWEST:
+        return f"needs {FEWEST} calibration pictures, got {count}"
+    if candidate.precision in FILE_PRECISIONS:
+        return "the model is reduced already" if base.card.reduced else why_unreduced()
+    return ""
+
+
+def _reduced(
+    model: Path, precision: Precision, parts: Sequence[Part], base: InspectionSession
+) -> Candidate:
+    candidate = Candidate("cpu", precision)
+    step = max(1, len(parts) // _FOR_RANGES)
+    try:
+        feeds = as_feeds(*stack(parts[::step][:_FOR_RANGES], base.card.reference))
+        candidate.data = quantise(model, precision, feeds)
+    except GateError as exc:
+        candidate.out = str(exc)
+    return candidate
+
+
+def _inspect(session: InspectionSession, pictures: Sequence[Prepared]) -> list[Inspection]:
+    fresh = [replace(picture, merger=None, inspection=None) for picture in pictures]
+    return list(Inspector(session).inspect(fresh, 16))
+
+
+def _check(
+    base: InspectionSession,
+    candidate: Candidate,
+    pictures: Sequence[Prepared],
+    expected: Sequence[Inspection],
+) -> None:
+    """The verdict gate; the candidate says why where it is out."""
+    plain = candidate.provider == "cpu" and candidate.precision == "float32"
+    if candidate.out or plain:
+        return
+    variant = Variant(
+        execution_provider=candidate.provider,
+        precision=candidate.precision,
+        threads=available_threads(),
+    )
+    try:
+        found = _inspect(open_candidate(base, candidate, variant), pictures)
+    except Exception as exc:  # a provider that cannot run this model is only out
+        candidate.out = f"cannot run this model ({str(exc).splitlines()[0][:120]})"
+        return
+    pairs = list(zip(expected, found, strict=True))
+    shifts = [abs((a.score or 0.0) - (b.score or 0.0)) for a, b in pairs]
+    candidate.score_shift = max(shifts)
+    other = sum(a.verdict is not b.verdict or a.defect_class != b.defect_class for a, b in pairs)
+    if other:
+        candidate.out = f"changes {other} of {len(pairs)} verdicts"
+
+
+def _write(
+    model: Path,
+    base: InspectionSession,
+    candidates: Sequence[Candidate],
+    timings: Sequence[Timing],
+    pictures: int,
+    options: TuneOptions,
+) -> Tuned:
+    within = [one for one in timings if one.run_ms <= options.latency_ms]
+    least = min(timings, key=lambda one: one.run_ms)
+    serve = pick(within) if within else least
+    batch = pick([one for one in timings if one.variant.streams == 1])
+    files = {}
+    for one in {id(t.candidate): t.candidate for t in (serve, batch)}.values():
+        if one.precision in FILE_PRECISIONS:
+            card = reduced_card(base.card, base.digest, one.precision, pictures, one.score_shift)
+            path = reduced_path(model, one.precision)
+            write_reduced(one.data, card, path)
+            files[one.precision] = InspectionSession.load(path, execution_provider="cpu").digest
+    rows = []
+    for timing in timings:
+        row = timing.row()
+        chosen = [name for name, one in (("serve", serve), ("batch", batch)) if one is timing]
+        row["note"] = f"chosen for {' and '.join(chosen)}" if chosen else ""
+        rows.append(row)
+    rows += [
+        {"execution_provider": one.provider, "precision": one.precision,
+         "score_shift": one.score_shift, "note": one.out}
+        for one in candidates if one.out
+    ]  # fmt: skip
+    tuned = Tuned(
+        model=base.digest,
+        machine=this_machine(),
+        latency_ms=options.latency_ms,
+        latency_met=bool(within),
+        pictures=pictures,
+        serve=serve.choice(),
+        batch=batch.choice(),
+        files=files,
+        rows=tuple(rows),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    write_tuned(model, tuned)
+    return tuned

@@ -1,0 +1,208 @@
+"""The network that is trained end to end; only ``training`` imports this module."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from twonines.models.backbone import FrozenNetwork, normalise
+from twonines.types import GOOD
+
+WIDTH = 48
+"""Channels of the decoder."""
+STRIDE = 4
+"""Input pixels to a place of the decoder; the map has twice its resolution."""
+SIDE_UNIT = 16.0
+"""Pixels that one unit of the box head means."""
+_LEVELS = (1, 2, 4, 6)
+"""Stages whose outputs the decoder takes, at strides 4, 8, 16 and 32."""
+_MAP_PRIOR = -5.0
+_CENTRE_PRIOR = -4.0
+"""First logits of every place: nearly all places are good."""
+_GREY = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the network tells apart.
+
+    ``kinds`` are the defect classes, ``has_good`` says whether it knows good parts,
+    ``detect`` whether it gives boxes, ``reference`` whether it compares pairs.
+    """
+
+    kinds: tuple[str, ...]
+    has_good: bool
+    detect: bool = False
+    reference: bool = False
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The card's classes, ``good`` first where it is known."""
+        return ((GOOD,) if self.has_good else ()) + self.kinds
+
+
+class Raw(NamedTuple):
+    """What the network says before calibration, for N pictures and n kinds.
+
+    ``embedding`` (N, D); logits ``defect`` (N,), ``kinds`` (N, n), ``bags`` (N, n), the mean of
+    each kind's loudest places, and ``places`` (N, n, h, w) at half the input's resolution.
+    A detector adds logits ``centres`` (N, n, h, w) and distances ``sides`` (N, 4, h, w) from a
+    place to the left, top, right and bottom edge in input pixels, at stride 4.
+    """
+
+    embedding: Tensor
+    defect: Tensor
+    kinds: Tensor
+    bags: Tensor
+    places: Tensor
+    centres: Tensor | None
+    sides: Tensor | None
+
+
+class DefectNetwork(nn.Module):
+    """EfficientNet-Lite0 with a top-down decoder and one head for each question."""
+
+    def __init__(self, layout: Layout, weights: Path | None = None) -> None:
+        """Load the pretrained backbone; decoder and heads start at random.
+
+        Raises:
+            ModelFileError: the weights do not fit the network.
+        """
+        super().__init__()
+        self.layout = layout
+        self.net = FrozenNetwork(weights).net.requires_grad_(True).train()
+        depth, count = self.net.num_features, len(layout.kinds)
+        self.net.classifier = nn.Identity()
+        self.decoder = Decoder([self.net.blocks[i][-1].bn3.num_features for i in _LEVELS])
+        self.map_head = nn.Conv2d(WIDTH, count, 1)
+        nn.init.normal_(self.map_head.weight, std=0.01)
+        nn.init.constant_(_bias(self.map_head), _MAP_PRIOR)
+        self.dropout = nn.Dropout(0.2)
+        self.defect_head, self.kind_head = nn.Linear(depth, 1), nn.Linear(depth, count)
+        # The map speaks for the picture from the start.
+        self.defect_gain = nn.Parameter(torch.tensor(0.5))
+        self.kind_gain = nn.Parameter(torch.tensor(0.5))
+        self.box_head = BoxHead(count) if layout.detect else None
+
+    def train(self, mode: bool = True) -> "DefectNetwork":
+        """Training keeps the backbone's batch norm at its pretrained statistics.
+
+        Batches are small here and sets too, so that new statistics would differ between training
+        and inspection by more than they gain.
+        """
+        super().train(mode)
+        for module in self.net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def forward(self, images: Tensor, references: Tensor | None = None) -> Raw:
+        """Look at a batch.
+
+        Args:
+            images: (N, H, W, 3) uint8 RGB.
+            references: the same of aligned parts without defects, for a network of pairs.
+        """
+        levels, deep = self._levels(self._input(images, references))
+        fine = self.decoder(levels)  # (N, WIDTH, h, w)
+        places = self.map_head(fine)
+        bags = loudest(places)
+        embedding = deep.mean((2, 3))
+        pooled = self.dropout(embedding)
+        defect = self.defect_head(pooled)[:, 0] + self.defect_gain * bags.amax(1)
+        kinds = self.kind_head(pooled) + self.kind_gain * bags
+        double = functional.interpolate(places, scale_factor=2, mode="bilinear")
+        centres, sides = self.box_head(fine) if self.box_head is not None else (None, None)
+        return Raw(embedding, defect, kinds, bags, double, centres, sides)
+
+    def _input(self, images: Tensor, references: Tensor | None) -> Tensor:
+        """(N, 3, H, W): the colours, or grey picture, grey reference and how far they differ.
+
+        The pretrained filters see a defect of a pair as a spot of another colour.
+        """
+        if references is None:
+            return normalise(images)
+        weights = torch.tensor(_GREY, device=images.device)
+        grey, other = images.float() @ weights, references.float() @ weights  # (N, H, W)
+        stacked = torch.stack([grey, other, (grey - other).abs()], 3)
+        return normalise(stacked)
+
+    def _levels(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        x = x.contiguous(memory_format=torch.channels_last)
+        x = self.net.bn1(self.net.conv_stem(x))
+        levels = []
+        for index, stage in enumerate(self.net.blocks):
+            x = stage(x)
+            if index in _LEVELS:
+                levels.append(x)
+        return levels, self.net.bn2(self.net.conv_head(x))
+
+
+class Decoder(nn.Module):
+    """Top-down: each finer level adds what the coarser ones know (Lin et al. 2017, FPN)."""
+
+    def __init__(self, widths: list[int]) -> None:
+        """``widths`` are the channels of the levels, finest first."""
+        super().__init__()
+        self.laterals = nn.ModuleList(nn.Conv2d(width, WIDTH, 1) for width in widths)
+        self.fuses = nn.ModuleList(_conv(WIDTH, WIDTH) for _ in widths)
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        """Levels finest first -> (N, WIDTH, h, w) of the finest."""
+        steps = list(zip(self.laterals, self.fuses, levels, strict=True))[::-1]
+        x: Tensor | None = None
+        for lateral, fuse, level in steps:
+            here = lateral(level)
+            if x is not None:
+                here = here + functional.interpolate(x, size=here.shape[-2:], mode="bilinear")
+            x = fuse(here)
+        assert x is not None
+        return x
+
+
+class BoxHead(nn.Module):
+    """Centres and box sides at every place (Liu et al. 2020, TTFNet)."""
+
+    def __init__(self, count: int) -> None:
+        """``count`` kinds of defect."""
+        super().__init__()
+        last = nn.Conv2d(WIDTH, count, 1)
+        nn.init.normal_(last.weight, std=0.01)
+        nn.init.constant_(_bias(last), _CENTRE_PRIOR)
+        self.centre = nn.Sequential(_conv(WIDTH, WIDTH), last)
+        self.side = nn.Sequential(_conv(WIDTH, WIDTH), nn.Conv2d(WIDTH, 4, 1))
+
+    def forward(self, fine: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, n, h, w) and distances (N, 4, h, w) in input pixels."""
+        return self.centre(fine), functional.softplus(self.side(fine)) * SIDE_UNIT
+
+
+def any_kind(places: Tensor) -> Tensor:
+    """Logit that a place is defective in any way, (N, n, h, w) -> (N, h, w)."""
+    return torch.logsumexp(places, 1)
+
+
+def loudest(places: Tensor) -> Tensor:
+    """Mean of each kind's loudest places, (N, n, h, w) -> (N, n)."""
+    flat = places.flatten(2)
+    count = min(flat.shape[2], max(4, flat.shape[2] // 500))
+    return flat.topk(count, 2).values.mean(2)
+
+
+def peak(anything: Tensor) -> Tensor:
+    """The highest of (N, h, w) logits, (N,): one small defect is enough to reject a part."""
+    return anything.amax((1, 2))
+
+
+def _conv(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+    )
+
+
+def _bias(layer: nn.Conv2d) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias

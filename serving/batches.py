@@ -1,0 +1,111 @@
+"""The queue before the session: pictures that are ready, made into batches."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+
+from twonines.serving.cost import CostModel, average
+from twonines.serving.work import Item, Part
+
+
+class BatchQueue:
+    """Continuous batching: the session takes whatever waits the moment it is free.
+
+    It waits for more only up to ``max_wait_s``, and only while the cost model says that it pays. A
+    picture in tiles puts one tile at a time into a batch and then waits its turn again, so that
+    small pictures do not wait behind it. Bounded by whoever admits items.
+    """
+
+    def __init__(self, cost: CostModel, max_batch_size: int, max_wait_s: float) -> None:
+        """Start empty."""
+        self._cost, self._max_batch_size, self._max_wait_s = cost, max_batch_size, max_wait_s
+        self._waiting: deque[Item] = deque()
+        self._alone: deque[Part] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._gap_s = self._last = 0.0
+
+    def __len__(self) -> int:
+        """Pictures that wait, those that were cancelled included."""
+        return len(self._waiting) + len(self._alone)
+
+    @property
+    def inputs(self) -> int:
+        """Inputs of the session that wait."""
+        with self._changed:
+            return sum(item.tiles_left for item in self._waiting) + len(self._alone)
+
+    def put(self, item: Item) -> None:
+        """Let a picture that is ready wait for the session."""
+        with self._changed:
+            if self._last:
+                self._gap_s = average(self._gap_s, item.ready - self._last)
+            self._last = item.ready
+            self._waiting.append(item)
+            self._changed.notify()
+
+    def put_alone(self, parts: Iterable[Part]) -> None:
+        """Let the parts of a batch that failed run one by one, before all others."""
+        with self._changed:
+            self._alone.extend(parts)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Let :meth:`take` end; everything must have been answered."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def take(self) -> list[Part] | None:
+        """Wait for the next batch; it may be empty; None means that the queue is closed."""
+        late: list[Item] = []
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._alone or self._closed)
+            if self._closed:
+                return None
+            if self._alone:
+                batch = [self._alone.popleft()]
+                late = [part.item for part in batch if part.item.is_late(time.perf_counter())]
+            else:
+                self._wait_for_more()
+                batch = self._fill(late)
+        for item in late:  # outside the lock: an answer calls others
+            item.fail_late()
+        return [part for part in batch if not part.item.future.done()]
+
+    def _wait_for_more(self) -> None:
+        limit = time.perf_counter() + self._max_wait_s
+        while self._max_wait_s and not self._closed:
+            inputs = sum(item.tiles_left for item in self._waiting)
+            left = limit - time.perf_counter()
+            if inputs >= self._max_batch_size or left <= 0:
+                return
+            if not self._cost.is_waiting_worth(inputs, self._gap_s):
+                return
+            if not self._changed.wait(min(left, 2 * self._gap_s)):
+                return  # what was due has not come
+
+    def _fill(self, late: list[Item]) -> list[Part]:
+        batch: list[Part] = []
+        now = time.perf_counter()
+        while self._waiting and len(batch) < self._max_batch_size:
+            item = self._waiting.popleft()
+            if item.is_late(now):
+                late.append(item)
+            elif part := self._take_tile(item):
+                batch.append(part)
+        return batch
+
+    def _take_tile(self, item: Item) -> Part | None:
+        """The item's next tile; a picture may be cancelled until its last one is taken."""
+        picture = item.picture
+        if picture is None or item.future.done():  # cancelled, or failed with an earlier tile
+            return None
+        part = Part(item, picture, item.next_tile)
+        item.next_tile += 1
+        if item.next_tile < len(picture):
+            self._waiting.append(item)
+        elif not item.future.set_running_or_notify_cancel():
+            return None
+        return part

@@ -1,0 +1,1 @@
+"""The console in the browser, served by the same process; needs the extra ``console``."""

@@ -1,0 +1,179 @@
+"""Study: manual inspection measured: plans, the page for the people, and what came out."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from nicegui import ui
+
+from twonines.serving.console import sets
+from twonines.serving.console.parts import choice, facts, notice, panel, told, work_panel
+from twonines.serving.console.view import View
+from twonines.serving.console.works import Work
+from twonines.types import GOOD
+
+PLAN, SERVE, ANALYSE = "study-plan", "study-serve", "study-analyse"
+_ADDRESS = re.compile(r"at http://\S+:(\d+)")
+
+
+async def build(view: View) -> None:
+    """Show the page."""
+    view.desk.folder("studies")
+    _Study(view).build()
+
+
+class _Study:
+    """The page's state: what runs."""
+
+    def __init__(self, view: View) -> None:
+        self.view, self.t, self.works = view, view.t, view.desk.works
+        self.state: object = None
+
+    def build(self) -> None:
+        with panel(self.t("new_study")):
+            self.planner()
+            self.planning()
+        self.listing()
+        ui.timer(0.5, self.follow)
+
+    @property
+    def root(self) -> Path:
+        return self.view.desk.folder("studies")
+
+    def planner(self) -> None:
+        t, names = self.t, sets.list_sets(self.view.desk.folder("sets"))
+        if not names:
+            notice(t("no_sets"))
+            return
+        with ui.row().classes("w-full items-center"):
+            name = ui.input(t("study_name")).props("maxlength=80 data-mark=study-name")
+            chosen = choice(t("set"), names)
+            count = ui.number(t("count_pictures"), value=40, min=2, step=1).props(
+                "data-mark=study-pictures"
+            )
+            ui.button(
+                t("plan"), icon="event_note",
+                on_click=lambda: self.plan(str(name.value), str(chosen.value), int(count.value)),
+            ).props("data-mark=plan")  # fmt: skip
+        ui.label(t("plan_is_fixed")).classes("muted")
+
+    async def plan(self, name: str, chosen: str, count: int) -> None:
+        async def start() -> None:
+            folder = self.root / sets.check_name(name, "study")
+            await self.works.start(
+                PLAN, folder.name, "study", "plan", "--dataset", "folder", "--root",
+                str(self.view.desk.folder("sets") / chosen), "--out", str(folder),
+                "--pictures", str(count),
+            )  # fmt: skip
+
+        await told(self.view, start())
+
+    @ui.refreshable_method
+    def planning(self) -> None:
+        work = self.works.last(PLAN)
+        if work:
+            work_panel(self.view, work, ())
+
+    def follow(self) -> None:
+        """Draw anew only what has changed, so that nothing moves under a finger."""
+        works = [self.works.last(kind) for kind in (PLAN, SERVE, ANALYSE)]
+        state = [(w.title, w.code, len(w.lines)) if w else None for w in works]
+        if state != self.state:
+            self.state = state
+            self.planning.refresh()
+            self.listing.refresh()
+
+    @ui.refreshable_method
+    def listing(self) -> None:
+        plans = sorted(self.root.glob("*/plan.json"), key=lambda p: -p.stat().st_mtime)
+        if not plans:
+            notice(self.t("no_studies"))
+        for path in plans:
+            self.one(path.parent)
+
+    def one(self, folder: Path) -> None:
+        t, plan = self.t, json.loads((folder / "plan.json").read_bytes())
+        serving, analysing = self.works.last(SERVE), self.works.last(ANALYSE)
+        served = serving if serving and serving.title == folder.name else None
+        mine = analysing if analysing and analysing.title == folder.name else None
+        with panel(folder.name) as box:
+            box.props(f"data-study={folder.name!r}")
+            bad = sum(p["defect_class"] != GOOD for p in plan["pictures"])
+            facts(
+                {
+                    t("count_pictures"): t("of_them_bad", count=len(plan["pictures"]), bad=bad),
+                    t("looks_each"): plan["repeats"],
+                    t("drawn_from"): plan["basis"],
+                    t("created"): plan["created"][:16].replace("T", " "),
+                }
+            )
+            with ui.row().classes("w-full items-center"):
+                if served and served.running:
+                    self.link(served)
+                else:
+                    outside = ui.checkbox(t("from_outside"), value=False)
+                    ui.button(
+                        t("start_study"), icon="play_arrow",
+                        on_click=lambda: self.serve(folder, outside.value),
+                    ).props("data-mark=start-study")  # fmt: skip
+                ui.button(
+                    t("analyse"), icon="query_stats", on_click=lambda: self.analyse(folder)
+                ).props("outline data-mark=analyse")
+            for work in (served, mine):
+                if work and work.code not in (None, 0, -15):
+                    notice(work.error, "bad")
+            if (folder / "analysis.json").is_file():
+                self.results(json.loads((folder / "analysis.json").read_bytes()))
+
+    def link(self, served: Work) -> None:
+        t, found = self.t, _ADDRESS.search("\n".join(served.lines))
+        ui.icon("sensors", size="28px")
+        if found is None:
+            ui.label(t("starting"))
+        else:
+            url = f"http://{self.view.request.url.hostname}:{found[1]}/"
+            ui.link(t("open_study", url=url), url, new_tab=True).props("data-mark=study-link")
+        ui.button(t("stop"), icon="stop", on_click=served.stop).props("outline")
+
+    async def serve(self, folder: Path, outside: bool) -> None:
+        host = "0.0.0.0" if outside else "127.0.0.1"
+        await told(
+            self.view,
+            self.works.start(
+                SERVE, folder.name, "study", "serve", str(folder), "--host", host, "--port", "0"
+            ),
+        )
+
+    async def analyse(self, folder: Path) -> None:
+        await told(
+            self.view,
+            self.works.start(
+                ANALYSE, folder.name, "study", "analyse", str(folder), "--out", str(folder)
+            ),
+        )
+
+    def results(self, found: dict[str, Any]) -> None:
+        t, pooled = self.t, found["pooled"]
+        names = {
+            "accuracy": True, "escape_rate": True, "overkill_rate": True, "median_seconds": False,
+        }  # fmt: skip
+        with ui.row().classes("w-full").props("data-mark=results"):
+            facts(
+                {t(f"study_{name}"): _figure(pooled[name], share) for name, share in names.items()}
+            )
+            facts(
+                {
+                    row["inspector"]: f"{t('effectiveness')} {_figure(row['effectiveness'], True)}"
+                    for row in found["agreement"]["inspectors"]
+                }
+            )
+            facts({t("kappa_between"): _figure(found["agreement"]["between"], False)})
+
+
+def _figure(estimate: dict[str, Any], share: bool) -> str:
+    values = [estimate["value"], estimate["low"], estimate["high"]]
+    if None in values:
+        return "–"
+    value, low, high = (f"{v:.1%}" if share else f"{v:.2f}" for v in values)
+    return f"{value} [{low}, {high}]"

@@ -1,0 +1,295 @@
+"""Teach: pictures of each class, a model in under a minute, compared with what answers now."""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nicegui import ui
+
+from twonines.errors import InputError, TwoninesError
+from twonines.models.inspector import Inspector
+from twonines.models.session import InspectionSession
+from twonines.serving.changes import Changes, Outcome
+from twonines.serving.console import cards, sets
+from twonines.serving.console.changing import make_change
+from twonines.serving.console.comparing import Tally, judge, read_cases
+from twonines.serving.console.drawing import Part
+from twonines.serving.console.parts import (
+    confirmed,
+    drop_zone,
+    notice,
+    panel,
+    pictures_row,
+    told,
+    work_panel,
+)  # fmt: skip
+from twonines.serving.console.view import View
+from twonines.serving.console.works import Work
+from twonines.types import GOOD, Verdict
+
+KIND = "teach"
+STAGES = ("backbone", "features", "calibration", "parity")
+"""What a run of the recipe tells, in order; its tasks leave some out."""
+_SHOWN = 8
+
+
+async def build(view: View) -> None:
+    """Show the page."""
+    root = view.desk.folder("sets")
+    await _Teach(view, root).build()
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The last run; where it has taught a model, that model's card and who may be replaced."""
+
+    work: Work | None
+    told: cards.Told | None = None
+    names: tuple[str, ...] = ()
+
+
+class _Teach:
+    """The page's state: the set that is filled, and the run that taught from it."""
+
+    def __init__(self, view: View, root: Path) -> None:
+        self.view, self.t, self.root = view, view.t, root
+        names = sets.list_sets(root)
+        self.name = names[0] if names else None
+        self.tallies: dict[str, Tally] = {}
+        self.fault = ""
+        self.run = Part(self.read_run, self.draw_run)
+
+    async def build(self) -> None:
+        self.head()
+        self.classes()
+        await self.run.place()
+        work = self.view.desk.works.last(KIND)
+        self.was_running = bool(work and work.running)
+        ui.timer(0.5, self.follow)
+
+    @property
+    def set(self) -> sets.PictureSet:
+        if self.name is None:
+            raise InputError("set: must be chosen first")
+        return sets.open_set(self.root, self.name)
+
+    @ui.refreshable_method
+    def head(self) -> None:
+        t = self.t
+        with ui.row().classes("w-full items-center"):
+            names = sets.list_sets(self.root)
+            if names:
+                ui.select(names, value=self.name, label=t("set")).on_value_change(
+                    lambda e: self.choose(str(e.value))
+                ).style("min-width: 16rem")
+            new = ui.input(t("new_set")).props("maxlength=80 data-mark=new-set")
+            make = ui.button(t("make"), icon="add", on_click=lambda: self.make(str(new.value)))
+            make.props("outline data-mark=make-set")
+
+    def choose(self, name: str) -> None:
+        self.name, self.tallies, self.fault = name, {}, ""
+        self.head.refresh()
+        self.classes.refresh()
+        self.run.refresh()
+
+    async def make(self, name: str) -> None:
+        async def made() -> None:
+            self.choose(sets.make_set(self.root, name))
+
+        await told(self.view, made(), "done")
+
+    @ui.refreshable_method
+    def classes(self) -> None:
+        if self.name is None:
+            notice(self.t("make_set_first"))
+            return
+        t, chosen = self.t, self.set
+        with panel(t("classes_of", name=chosen.name, count=chosen.pictures)):
+            with ui.row().classes("w-full items-stretch"):
+                for name, paths in chosen.classes.items():
+                    self.one_class(name, paths)
+            with ui.row().classes("w-full items-center q-mt-md"):
+                new = ui.input(t("new_class")).props("maxlength=80 data-mark=new-class")
+                ui.button(
+                    t("add_class"), icon="add", on_click=lambda: self.add_class(str(new.value))
+                ).props("outline data-mark=add-class")
+                ui.label(t("or_folders")).classes("muted")
+
+    def one_class(self, name: str, paths: list[Path]) -> None:
+        with ui.column().style("flex: 1 1 300px; min-width: 280px").props(f"data-class={name!r}"):
+            with ui.row().classes("items-center gap-2"):
+                ui.icon("check_circle" if name == GOOD else "report", size="26px")
+                count = self.t("count", count=len(paths))
+                ui.label(f"{name}: {count}").style("font-weight: 700; font-size: 19px")
+            mark = f"class-{re.sub(r'[^A-Za-z0-9]', '-', name)}"
+            drop_zone(self.view, self.t("drop_class", name=name), self.taking(name), mark)
+            pictures_row(paths[-_SHOWN:])
+
+    def taking(self, name: str) -> Any:
+        pending: list[asyncio.Task[None]] = []
+
+        async def show_soon() -> None:
+            await asyncio.sleep(0.4)  # many files come one after the other
+            self.classes.refresh()
+            self.run.refresh()
+
+        async def take(folder: str, file: str, data: bytes) -> None:
+            chosen, limit = self.set, self.view.desk.service.settings.max_pixels
+            # A whole set may be dropped anywhere: its folders are its classes.
+            put_in = folder if folder in chosen.classes else name
+            try:
+                await asyncio.to_thread(sets.add_picture, chosen, put_in, file, data, limit)
+            except TwoninesError as exc:
+                ui.notify(f"{file}: {exc}", type="negative")
+                return
+            for task in pending:
+                task.cancel()
+            pending[:] = [asyncio.create_task(show_soon())]
+
+        return take
+
+    async def add_class(self, name: str) -> None:
+        async def add() -> None:
+            sets.add_class(self.set, name)
+
+        if await told(self.view, add()):
+            self.classes.refresh()
+
+    async def read_run(self) -> _Run:
+        work = self.view.desk.works.last(KIND)
+        if work is None or work.code != 0:
+            return _Run(work)
+        told = await cards.read(self.folder(work) / "model.onnx")
+        return _Run(work, told, tuple(sorted(await self.view.desk.service.models.files())))
+
+    def draw_run(self, last: _Run) -> None:
+        if self.name is None:
+            return
+        t, work = self.t, last.work
+        with panel(t("teach")):
+            filled = [name for name, paths in self.set.classes.items() if paths]
+            ready = len(filled) > 1 or filled == [GOOD]
+            with ui.row().classes("w-full items-center"):
+                button = ui.button(t("teach_now"), icon="school", on_click=self.start)
+                button.props("data-mark=teach").set_enabled(ready and not (work and work.running))
+                if not ready:
+                    ui.label(t("teach_needs")).classes("muted")
+            if work:
+                work_panel(self.view, work, STAGES)
+            if work and last.told:
+                self.result(work, last.told, last.names)
+
+    async def start(self) -> None:
+        out = self.view.desk.folder("runs") / f"{self.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+        self.tallies, self.fault = {}, ""
+        await told(
+            self.view,
+            self.view.desk.works.start(
+                KIND, out.name, "train", "--dataset", "folder", "--root",
+                str(self.root / str(self.name)), "--out", str(out),
+            ),
+        )  # fmt: skip
+        self.was_running = True
+        self.run.refresh()
+
+    def follow(self) -> None:
+        work = self.view.desk.works.last(KIND)
+        running = bool(work and work.running)
+        if running or self.was_running:
+            self.run.refresh()
+        self.was_running = running
+
+    def folder(self, work: Work) -> Path:
+        return self.view.desk.folder("runs") / work.title
+
+    def result(self, work: Work, found: cards.Told, names: Sequence[str]) -> None:
+        t, model = self.t, self.folder(work) / "model.onnx"
+        for name in cards.MAIN:
+            if name in found.card.metrics:
+                ui.label(f"{cards.metric_name(name, t)} {cards.figure(found.card.metrics[name])}")
+        with ui.row().classes("w-full items-center"):
+            ui.button(
+                t("compare_active"), icon="compare_arrows", on_click=lambda: self.compare(work)
+            ).props("outline data-mark=compare-active")
+            chosen = ui.input(t("as_model"), value=names[0], autocomplete=list(names))
+            chosen.props("maxlength=100 data-mark=as-model")
+            ui.button(
+                t("activate"), icon="play_arrow",
+                on_click=lambda: self.activate(model, str(chosen.value)),
+            ).props("data-mark=activate-taught")  # fmt: skip
+        if self.fault:
+            notice(self.fault, "bad")
+        if self.tallies:
+            _tallies(self.view, self.tallies)
+
+    async def compare(self, work: Work) -> None:
+        folder, service = self.folder(work), self.view.desk.service
+        limit = service.settings.max_pixels
+        notice_task = ui.notification(self.t("comparing"), spinner=True, timeout=None)
+        try:
+            name = work.title.rsplit("-", 2)[0]
+            cases = read_cases(folder / "metrics.json", self.root / name)
+            session = await asyncio.to_thread(InspectionSession.load, folder / "model.onnx")
+            fresh = await asyncio.to_thread(judge, Inspector(session), cases, limit)
+            with service.models.lease() as active:
+                there = await asyncio.to_thread(judge, active.make_inspector(), cases, limit)
+                title = f"{active.name} {active.version}"
+            self.tallies, self.fault = {self.t("taught_now"): fresh, title: there}, ""
+        except TwoninesError as exc:
+            self.tallies, self.fault = {}, str(exc)
+        notice_task.dismiss()
+        self.run.refresh()
+
+    async def activate(self, model: Path, name: str) -> None:
+        service, person = self.view.desk.service, self.view.person
+        added = ""
+
+        async def change(why: str | None) -> Outcome:
+            nonlocal added
+            if not added:  # where a reason is asked for, it is the same version that is tried again
+                added = await service.models.add(name, model)
+                await service.note_act(person.actor, "model.add", f"{name}/{added}")
+            return await Changes(service).change(person, name, added, "activate", why)
+
+        with ui.context.client:  # the button may be drawn anew meanwhile
+            if await confirmed(self.view, self.t("activate_taught_sure", name=name)):
+                await make_change(self.view, change)
+
+
+def _tallies(view: View, tallies: dict[str, Tally]) -> None:
+    t = view.t
+
+    def share(count: int, n: int) -> str:
+        return f"{count / n:.1%} ({count}/{n})" if n else "–"
+
+    rows = []
+    for name, one in tallies.items():
+        right = one.good[Verdict.OK] + one.defective[Verdict.NG]
+        n = one.n_good + one.n_defective
+        review = one.good[Verdict.REVIEW] + one.defective[Verdict.REVIEW]
+        rows.append(
+            {
+                "model": name,
+                "right": share(right, n),
+                "escape": share(one.defective[Verdict.OK], one.n_defective),
+                "overkill": share(one.good[Verdict.NG], one.n_good),
+                "review": share(review, n),
+            }
+        )
+    names = {
+        "model": t("model"), "right": t("metric_accuracy"), "escape": t("metric_escape_rate"),
+        "overkill": t("metric_overkill_rate"), "review": t("metric_review"),
+    }  # fmt: skip
+    ui.table(
+        columns=[{"name": k, "label": v, "field": k, "align": "left"} for k, v in names.items()],
+        rows=rows,
+        row_key="model",
+    ).classes("w-full").props("flat data-mark=tallies")
+    for name, one in tallies.items():
+        if one.escaped:
+            ui.label(t("escaped_of", name=name)).classes("muted")
+            pictures_row(list(one.escaped)[:_SHOWN])

@@ -1,0 +1,194 @@
+"""Users: made by an admin, never deleted, so that a name stays one person's."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from twonines.errors import ConflictError, InputError, LoginError, UnknownError
+from twonines.serving.people.audit import Audit
+from twonines.serving.people.clock import Clock, now_us
+from twonines.serving.people.limits import LoginLimit
+from twonines.serving.people.names import checked_name
+from twonines.serving.people.passwords import Passwords
+from twonines.serving.people.roles import DEFAULT_TENANT, Person, Role
+from twonines.serving.people.tables import KEYS, LOGINS, USERS
+from twonines.serving.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user as an admin sees them."""
+
+    name: str
+    role: Role
+    tenant: str
+    disabled: bool
+    created_us: int
+
+
+class Accounts:
+    """Every change is in the audit log, in the same transaction; safe from any thread."""
+
+    def __init__(
+        self,
+        database: Database,
+        audit: Audit,
+        passwords: Passwords,
+        limit: LoginLimit,
+        clock: Clock = now_us,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Use the database, whose tables must be there; ``on_change`` is told of every change."""
+        self._database, self._audit, self._passwords = database, audit, passwords
+        self._limit, self._clock, self._on_change = limit, clock, on_change
+
+    def exist(self) -> bool:
+        """Whether there is any user or key, also a disabled one: then nobody enters unnamed."""
+        with self._database.reading() as connection:
+            return any(
+                connection.execute(select(column).limit(1)).first() is not None
+                for column in (USERS.c.name, KEYS.c.prefix)
+            )
+
+    def list(self) -> list[User]:
+        """All users by name."""
+        with self._database.reading() as connection:
+            rows = connection.execute(select(USERS).order_by(USERS.c.name)).mappings()
+            return [_user(row) for row in rows]
+
+    def add(
+        self, name: str, role: Role, password: str, by: str, tenant: str = DEFAULT_TENANT
+    ) -> User:
+        """Make a user.
+
+        Raises:
+            InputError: the name, tenant or password is not as it must be.
+            ConflictError: there is such a user.
+        """
+        name, tenant = checked_name("name", name), checked_name("tenant", tenant)
+        user = User(name, role, tenant, False, self._clock())
+        row = {
+            "name": name,
+            "role": str(role),
+            "tenant": tenant,
+            "disabled": False,
+            "created_us": user.created_us,
+            "password": self._passwords.hash(password),
+        }
+        try:
+            with self._database.writing() as connection:
+                connection.execute(insert(USERS).values(**row))
+                told = {"role": str(role), "tenant": tenant}
+                self._audit.append_in(connection, by, "user.add", name, told)
+        except IntegrityError as exc:
+            raise ConflictError(f"name: must be new, got {name!r}, which is a user") from exc
+        self._on_change()
+        return user
+
+    def set_role(self, name: str, role: Role, by: str) -> None:
+        """Give another role; sessions go on with it at once.
+
+        Raises:
+            UnknownError: there is no such user.
+            ConflictError: it is the last admin.
+        """
+        self._change(name, by, "user.role", {"role": str(role)}, {"role": str(role)})
+
+    def set_disabled(self, name: str, disabled: bool, by: str) -> None:
+        """Let a user in no more, or again; their sessions end.
+
+        Raises:
+            UnknownError, ConflictError: as :meth:`set_role`.
+        """
+        action = "user.disable" if disabled else "user.enable"
+        self._change(name, by, action, {"disabled": disabled}, ends_logins=True)
+
+    def set_password(self, name: str, password: str, by: str) -> None:
+        """Set another password; all sessions of the user end.
+
+        Raises:
+            InputError: it is too short or too long.
+            UnknownError: there is no such user.
+        """
+        values = {"password": self._passwords.hash(password)}
+        self._change(name, by, "user.password", values, ends_logins=True)
+
+    def check(self, name: str, password: str, address: str) -> Person:
+        """Who it is, where name and password are right.
+
+        Raises:
+            LoginError: they are not, or the user is disabled; it is not said which.
+            OverloadedError: too many tries of this name or from this address.
+        """
+        try:
+            known = checked_name("name", name)
+        except InputError:
+            known = ""
+        self._limit.take(known, address)
+        with self._database.reading() as connection:
+            row = connection.execute(
+                select(USERS).where(USERS.c.name == known)
+            ).mappings().one_or_none()  # fmt: skip
+        right = self._passwords.matches(row["password"] if row else None, password)
+        if row is None or not right or row["disabled"]:
+            # A name that is no user's is not kept: it may be a password in the wrong field.
+            subject = row["name"] if row else "(no such user)"
+            told = {"address": address, "disabled": bool(row and right)}
+            self._audit.append("nobody", "login.fail", subject, told)
+            raise LoginError("login: name or password is wrong")
+        self._limit.forgive(known, address)
+        if self._passwords.is_outdated(row["password"]):
+            fresh = self._passwords.hash(password)
+            with self._database.writing() as connection:
+                # Only where it has not been changed meanwhile.
+                unchanged = (USERS.c.name == known) & (USERS.c.password == row["password"])
+                connection.execute(update(USERS).where(unchanged).values(password=fresh))
+        return Person(row["name"], Role.parse(row["role"]), row["tenant"])
+
+    def _change(
+        self,
+        name: str,
+        by: str,
+        action: str,
+        values: dict[str, Any],
+        told: dict[str, Any] | None = None,
+        *,
+        ends_logins: bool = False,
+    ) -> None:
+        name = checked_name("name", name)
+        with self._database.writing() as connection:
+            # A write comes first, so that two changes at once cannot take out the last two admins.
+            self._audit.append_in(connection, by, action, name, told)
+            had_admin = _has_admin(connection)
+            changed = connection.execute(update(USERS).where(USERS.c.name == name).values(**values))
+            if not changed.rowcount:
+                raise UnknownError(f"name: must be a user, got {name!r}")
+            if had_admin and not _has_admin(connection):
+                raise ConflictError(f"name: {name!r} is the last admin; make another one first")
+            if ends_logins:
+                connection.execute(delete(LOGINS).where(LOGINS.c.name == name))
+        self._on_change()
+
+
+def can_enter(database: Database) -> bool:
+    """Whether there is a user or key that may log in now."""
+    with database.reading() as connection:
+        user = select(USERS.c.name).where(USERS.c.disabled.is_(False)).limit(1)
+        key = select(KEYS.c.prefix).where(KEYS.c.revoked_us.is_(None)).limit(1)
+        return any(connection.execute(one).first() is not None for one in (user, key))
+
+
+def _has_admin(connection: Connection) -> bool:
+    admins = select(USERS.c.name).where(
+        USERS.c.role == str(Role.ADMIN), USERS.c.disabled.is_(False)
+    )
+    return connection.execute(admins.limit(1)).first() is not None
+
+
+def _user(row: Any) -> User:
+    return User(
+        row["name"], Role.parse(row["role"]), row["tenant"], row["disabled"], row["created_us"]
+    )

@@ -1,0 +1,216 @@
+"""Nobody passes who is not allowed to: who asks, by the table of access, before any route."""
+
+import hmac
+import ipaddress
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse, Response
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection, Request
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from twonines.errors import ForbiddenError, LoginError, NotReadyError, TwoninesError
+from twonines.serving.middleware import error_answer
+from twonines.serving.people.people import People
+from twonines.serving.people.roles import ACCESS, LOCAL, Person
+from twonines.serving.people.routes import find_key
+from twonines.serving.people.sessions import COOKIE
+
+log = logging.getLogger(__name__)
+_SAFE = ("GET", "HEAD", "OPTIONS")
+_CHECK_EVERY_S = 5.0
+_PONG = "3"
+"""Engine.IO's heartbeat, which a page sends also where nobody sits before it."""
+
+
+class Asker(NamedTuple):
+    """Who asks, and how they showed it; ``csrf`` is the token of a session."""
+
+    person: Person | None
+    by_key: bool = False
+    csrf: str | None = None
+
+
+class Guard:
+    """Sets ``request.state.person``, or refuses.
+
+    A key comes as ``Authorization: Bearer`` or ``X-API-Key``, a session as a cookie. A request
+    that a browser sends by itself, with the cookie or without any login, must come from a page of
+    this service: by its ``Origin``, or by the session's token in ``X-CSRF``.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        people: Callable[[], People | None],
+        routes: Callable[[], Sequence[BaseRoute]],
+        stores: bool,
+        insecure: bool,
+    ) -> None:
+        """Wrap ``app``.
+
+        Args:
+            app: what is guarded.
+            people: who is known; None where nothing is stored, or not yet.
+            routes: the app's own list.
+            stores: whether people must be known, so that without them nobody passes.
+            insecure: whether whoever reaches the service may use it without login.
+        """
+        self._app, self._people, self._routes = app, people, routes
+        self._stores, self._insecure = stores, insecure
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request or websocket through, or answer it."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        try:
+            passed = await self._admit(scope)
+        except TwoninesError as exc:
+            await _refuse(exc, scope, receive, send)
+            return
+        if scope["type"] == "websocket" and passed:
+            receive = self._watched(passed, scope, receive)
+        await self._app(scope, receive, send)
+
+    async def _admit(self, scope: Scope) -> str | None:
+        """The key of the route, where the one who asks may use it."""
+        key = find_key(self._routes(), scope)
+        if key in ACCESS and ACCESS[key] is None:
+            asker = Asker(None)
+        else:
+            asker = await self._ask(scope)
+            _check_role(asker.person, key)
+        if not asker.by_key:
+            self._check_origin(scope, asker)
+        scope.setdefault("state", {})["person"] = asker.person
+        return key
+
+    async def _ask(self, scope: Scope, *, touch: bool = True) -> Asker:
+        people = self._people()
+        if people is None:
+            if self._stores:
+                raise NotReadyError("the service is not ready")
+            return Asker(LOCAL)
+        try:
+            return await run_in_threadpool(self._recognise, people, scope, touch)
+        except SQLAlchemyError as exc:
+            log.error("the database cannot be asked who this is: %s", exc)
+            raise NotReadyError("the database is not available") from exc
+
+    def _recognise(self, people: People, scope: Scope, touch: bool) -> Asker:
+        connection = HTTPConnection(scope)
+        secret = _secret(connection.headers)
+        if secret is not None:
+            person = people.find_key(secret)
+            if person is None:
+                raise LoginError("key: must be valid; it is unknown or revoked")
+            return Asker(person, by_key=True)
+        token = connection.cookies.get(COOKIE)
+        login = people.find_login(token, touch=touch) if token else None
+        if login:
+            return Asker(login.person, csrf=login.csrf)
+        if self._insecure or not people.needs_login():
+            people.meter.prepare(LOCAL)
+            return Asker(LOCAL)
+        return Asker(None)
+
+    def _check_origin(self, scope: Scope, asker: Asker) -> None:
+        headers = Headers(scope=scope)
+        if asker.person is LOCAL and not self._insecure:
+            _check_near(headers.get("host", ""))
+        if _is_safe(scope):
+            return
+        shown = headers.get("x-csrf", "").encode()
+        if asker.csrf and hmac.compare_digest(shown, asker.csrf.encode()):
+            return
+        origin = headers.get("origin")
+        if origin is None:
+            if not asker.csrf:  # no browser: it names the origin of all that may change things
+                return
+        elif urlsplit(origin).netloc == headers.get("host"):
+            return
+        raise ForbiddenError(
+            "origin: must be a page of this service, or the session's token must come in X-CSRF"
+        )
+
+    def _watched(self, key: str, scope: Scope, receive: Receive) -> Receive:
+        """Of a websocket: whoever may use it no more is cut off within seconds."""
+        due = time.monotonic() + _CHECK_EVERY_S
+
+        async def watched() -> Message:
+            nonlocal due
+            message = await receive()
+            if message["type"] != "websocket.receive" or time.monotonic() < due:
+                return message
+            try:
+                asker = await self._ask(scope, touch=message.get("text") != _PONG)
+            except TwoninesError:
+                asker = Asker(None)
+            if asker.person is None or asker.person != scope["state"]["person"]:
+                return {"type": "websocket.disconnect", "code": 1008, "reason": "login"}
+            due = time.monotonic() + _CHECK_EVERY_S
+            return message
+
+        return watched
+
+
+def _check_role(person: Person | None, key: str | None) -> None:
+    """Refuse who may not; a path without a route is for whoever is known, to be told so."""
+    if person is None:
+        raise LoginError("login: needed for this; log in, or send an API key")
+    if key is None or person.may_use(key):
+        return
+    if key not in ACCESS:
+        log.error("%s has no entry in the table of access, and is refused", key)
+        raise ForbiddenError("access: nobody may do this")
+    raise ForbiddenError(f"role: {person.role} may not do this; it takes {ACCESS[key]}")
+
+
+def _secret(headers: Headers) -> str | None:
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return given.strip()
+    return headers.get("x-api-key")
+
+
+def _is_safe(scope: Scope) -> bool:
+    # A websocket is opened by GET and can do everything.
+    return scope["type"] == "http" and scope["method"] in _SAFE
+
+
+def _check_near(host: str) -> None:
+    """Refuse a host that has a name in the DNS.
+
+    Without login the service is for this machine alone. Who calls it by such a name comes through
+    a proxy, or is a page that had its name resolved to this machine (DNS rebinding).
+    """
+    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        if "." in name and not name.endswith(".localhost"):
+            raise ForbiddenError(
+                f"host: {name[:64]!r} is no name of this machine alone; without users only "
+                "localhost is served: make an admin with `twonines users add`"
+            ) from None
+
+
+async def _refuse(exc: TwoninesError, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": str(exc)[:100]})
+        return
+    wants_page = "text/html" in Headers(scope=scope).get("accept", "")
+    if isinstance(exc, LoginError) and wants_page and scope["method"] == "GET":
+        answer: Response = RedirectResponse("/login", 303)
+    else:
+        answer = error_answer(Request(scope), exc)
+    await answer(scope, receive, send)

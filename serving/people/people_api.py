@@ -1,0 +1,257 @@
+"""Login, users, keys, usage and the audit log over HTTP."""
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from twonines.errors import ConflictError, NotReadyError
+from twonines.serving.people.accounts import User
+from twonines.serving.people.audit import Finding
+from twonines.serving.people.keys import Key
+from twonines.serving.people.people import People
+from twonines.serving.people.roles import DEFAULT_TENANT, Person, Quota, Role, RoleName
+from twonines.serving.people.sessions import COOKIE, Login
+from twonines.serving.people.usage import read_usage, to_csv
+from twonines.serving.service import Service
+
+_MAX_BODY = 16 * 1024
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    400: {"description": "an argument is outside its range"},
+    401: {"description": "the name or the password is wrong, or nobody has logged in"},
+    403: {"description": "the role does not cover it"},
+    404: {"description": "there is no such user or key"},
+    409: {"description": "this service knows no persons, or what it has does not allow it"},
+    413: {"description": "the body is too large"},
+    429: {"description": "too many tries; Retry-After says when to come back"},
+    503: {"description": "the store does not work"},
+}
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+class _In(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class LoginIn(_In):
+    """Who wants to enter."""
+
+    name: str
+    password: str
+
+
+class PasswordIn(_In):
+    """Both passwords, the one of now and the next."""
+
+    old: str
+    new: str
+
+
+class UserIn(_In):
+    """A user to be made."""
+
+    name: str
+    password: str
+    role: RoleName
+    tenant: str = DEFAULT_TENANT
+
+
+class UserChange(_In):
+    """What shall be different of a user."""
+
+    role: RoleName | None = None
+    disabled: bool | None = None
+    password: str | None = None
+
+
+class KeyIn(_In):
+    """A key to be made; a limit that is not given is none."""
+
+    label: str
+    role: RoleName
+    tenant: str = DEFAULT_TENANT
+    images_per_minute: int | None = Field(default=None, ge=0)
+    images_per_day: int | None = Field(default=None, ge=0)
+    compute_s_per_day: int | None = Field(default=None, ge=0)
+
+
+def add_people(app: FastAPI, service: Service) -> None:
+    """Add the routes to ``app``. Plain functions run in a thread of their own."""
+    _add_login(app, service)
+    _add_users(app, service)
+    _add_keys(app, service)
+    _add_audit(app, service)
+
+
+def _people(service: Service) -> People:
+    if service.people is not None:
+        return service.people
+    if service.settings.data_dir is None:
+        raise ConflictError("data_dir: needed for this; the service was started without one")
+    raise NotReadyError("the service is not ready")
+
+
+def _add_login(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/login", tags=["people"], responses=_RESPONSES, max_body_size=_MAX_BODY)
+    def login(request: Request, response: Response, given: LoginIn) -> dict[str, Any]:
+        """Enter with name and password; sets the cookie and gives the token for ``X-CSRF``."""
+        address = request.client.host if request.client else "unknown"
+        token, opened = _people(service).login(
+            given.name, given.password, address, request.cookies.get(COOKIE)
+        )
+        response.set_cookie(
+            COOKIE, token, httponly=True, samesite="strict", secure=request.url.scheme == "https"
+        )
+        response.headers.update(_NO_STORE)
+        return _login(opened)
+
+    @app.post("/v1/logout", tags=["people"], responses=_RESPONSES, status_code=204)
+    def logout(request: Request) -> Response:
+        """End the session."""
+        token = request.cookies.get(COOKIE)
+        if token:
+            _people(service).logout(token, request.state.person)
+        answer = Response(status_code=204)
+        answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        return answer
+
+    @app.get("/v1/me", tags=["people"], responses=_RESPONSES)
+    def me(request: Request) -> dict[str, Any]:
+        """Who asks, and the session's token where there is one."""
+        token = request.cookies.get(COOKIE)
+        opened = service.people.find_login(token) if service.people and token else None
+        if opened and opened.person == request.state.person:
+            return _login(opened)
+        return _person(request.state.person)
+
+    @app.post(
+        "/v1/me/password",
+        tags=["people"],
+        responses=_RESPONSES,
+        status_code=204,
+        max_body_size=_MAX_BODY,
+    )
+    def password(request: Request, given: PasswordIn) -> Response:
+        """Change one's own password; every session of it ends."""
+        person: Person = request.state.person
+        if person.kind != "user":
+            raise ConflictError(f"password: only a user has one, got {person.actor}")
+        address = request.client.host if request.client else "unknown"
+        accounts = _people(service).accounts
+        accounts.check(person.name, given.old, address)
+        accounts.set_password(person.name, given.new, person.actor)
+        return Response(status_code=204)
+
+
+def _add_users(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/users", tags=["people"], responses=_RESPONSES)
+    def users() -> dict[str, Any]:
+        """Every user."""
+        return {"users": [_user(user) for user in _people(service).accounts.list()]}
+
+    @app.post(
+        "/v1/users", tags=["people"], responses=_RESPONSES, status_code=201, max_body_size=_MAX_BODY
+    )
+    def add(request: Request, given: UserIn) -> dict[str, Any]:
+        """Make a user."""
+        by = request.state.person.actor
+        accounts, role = _people(service).accounts, Role.parse(given.role)
+        return _user(accounts.add(given.name, role, given.password, by, given.tenant))
+
+    @app.patch(
+        "/v1/users/{name}",
+        tags=["people"],
+        responses=_RESPONSES,
+        status_code=204,
+        max_body_size=_MAX_BODY,
+    )
+    def change(request: Request, name: str, given: UserChange) -> Response:
+        """Give another role or password, or let in no more."""
+        by, accounts = request.state.person.actor, _people(service).accounts
+        if given.password is not None:
+            accounts.set_password(name, given.password, by)
+        if given.role is not None:
+            accounts.set_role(name, Role.parse(given.role), by)
+        if given.disabled is not None:
+            accounts.set_disabled(name, given.disabled, by)
+        return Response(status_code=204)
+
+
+def _add_keys(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/keys", tags=["people"], responses=_RESPONSES)
+    def keys() -> dict[str, Any]:
+        """Every key by its prefix."""
+        return {"keys": [_key(key) for key in _people(service).keys.list()]}
+
+    @app.post(
+        "/v1/keys", tags=["people"], responses=_RESPONSES, status_code=201, max_body_size=_MAX_BODY
+    )
+    def add(request: Request, response: Response, given: KeyIn) -> dict[str, Any]:
+        """Make a key; this answer alone shows it."""
+        quota = Quota(given.images_per_minute, given.images_per_day, given.compute_s_per_day)
+        secret, key = _people(service).keys.add(
+            given.label, Role.parse(given.role), request.state.person.actor, given.tenant, quota
+        )
+        response.headers.update(_NO_STORE)
+        return {"key": secret, **_key(key)}
+
+    @app.delete("/v1/keys/{prefix}", tags=["people"], responses=_RESPONSES, status_code=204)
+    def revoke(request: Request, prefix: str) -> Response:
+        """Let a key in no more."""
+        _people(service).keys.revoke(prefix, request.state.person.actor)
+        return Response(status_code=204)
+
+    @app.get("/v1/usage", tags=["people"], responses=_RESPONSES)
+    def usage(
+        since: str | None = None,
+        until: str | None = None,
+        tenant: str | None = None,
+        form: Literal["json", "csv"] = "json",
+    ) -> Response:
+        """Requests, pictures and seconds of the session by day, tenant and actor."""
+        people = _people(service)
+        people.meter.flush()
+        rows = read_usage(people.database, since, until, tenant)
+        if form == "csv":
+            return Response(to_csv(rows), media_type="text/csv")
+        return JSONResponse({"usage": [asdict(row) for row in rows]})
+
+
+def _add_audit(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/audit", tags=["audit"], responses=_RESPONSES)
+    def audit(
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        before: Annotated[int | None, Query(ge=1)] = None,
+    ) -> dict[str, Any]:
+        """Records of the log, newest first; ``before`` turns the page."""
+        return {"audit": _people(service).audit.newest(limit, before)}
+
+    @app.get("/v1/audit/verify", tags=["audit"], responses=_RESPONSES)
+    def verify() -> dict[str, Any]:
+        """Whether the log is as it was written, and else where it is not."""
+        return _finding(_people(service).audit.verify())
+
+
+def _person(person: Person) -> dict[str, Any]:
+    return {
+        "name": person.name, "kind": person.kind, "role": str(person.role),
+        "tenant": person.tenant,
+    }  # fmt: skip
+
+
+def _login(login: Login) -> dict[str, Any]:
+    return {**_person(login.person), "csrf": login.csrf, "ends_us": login.ends_us}
+
+
+def _user(user: User) -> dict[str, Any]:
+    return {**asdict(user), "role": str(user.role)}
+
+
+def _key(key: Key) -> dict[str, Any]:
+    return {**asdict(key), "role": str(key.role)}
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {"is_sound": finding.is_sound, **asdict(finding)}

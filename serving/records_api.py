@@ -1,0 +1,289 @@
+"""Records over HTTP."""
+
+import asyncio
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import Depends, FastAPI, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from twonines.errors import NotReadyError, SettingsError, TooLargeError, UnknownError
+from twonines.serving.service import Service
+from twonines.serving.showing import media_type, viewable
+from twonines.serving.store.entries import Recorded
+from twonines.serving.store.findings import Report
+from twonines.serving.store.ids import is_id
+from twonines.serving.store.query import MAX_LIMIT, Filters
+from twonines.types import Verdict
+
+_FILTERS = {
+    "line", "station", "part_id", "lot", "verdict", "class", "picture_digest", "model", "since",
+    "until", "due", "decided", "limit", "cursor", "order",
+}  # fmt: skip
+NOBODY = "nobody"
+"""Who acts where nobody has to say who they are."""
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    400: {"description": "an argument is outside its range"},
+    404: {"description": "not recorded, or its picture is not kept"},
+    503: {"description": "nothing is recorded here, or the store does not work"},
+}
+_SAFE = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cache-Control": "private, no-cache",
+}
+_SECONDS = re.compile(r"[0-9]{1,11}(\.[0-9]{1,6})?")
+
+
+class ReviewBody(BaseModel):
+    """One person's decision."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    verdict: Literal["OK", "NG"]
+    defect_class: str | None = Field(default=None, alias="class")
+    note: str = ""
+    seconds: float | None = None
+    reviewer: str | None = None
+
+
+class FindingBody(BaseModel):
+    """What was found out downstream."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["escape", "overkill"]
+    inspection_id: str | None = None
+    picture_digest: str | None = None
+    part_id: str | None = None
+    lot: str | None = None
+    defect_class: str | None = Field(default=None, alias="class")
+    note: str = ""
+    reporter: str | None = None
+
+
+def read_filters(
+    line: str | None = None,
+    station: str | None = None,
+    part_id: str | None = None,
+    lot: str | None = None,
+    verdict: Annotated[Verdict | None, Query(description="The model's.")] = None,
+    defect_class: Annotated[str | None, Query(alias="class")] = None,
+    picture_digest: Annotated[str | None, Query(description="SHA-256 of the picture.")] = None,
+    model: Annotated[str | None, Query(description="Name, or digest of the file.")] = None,
+    since: Annotated[str | None, Query(description="ISO 8601, or seconds since 1970.")] = None,
+    until: Annotated[str | None, Query(description="As since; itself not included.")] = None,
+    due: Annotated[bool | None, Query(description="A person must still look at it.")] = None,
+    decided: Annotated[bool | None, Query(description="Persons have decided.")] = None,
+) -> Filters:
+    """The filters of a request."""
+    return Filters(
+        line=line,
+        station=station,
+        part_id=part_id,
+        lot=lot,
+        verdict=None if verdict is None else verdict.value,
+        defect_class=defect_class,
+        picture_digest=picture_digest,
+        model=model,
+        since_us=None if since is None else read_time("since", since),
+        until_us=None if until is None else read_time("until", until),
+        due=due,
+        decided=decided,
+    )
+
+
+def read_time(name: str, text: str) -> int:
+    """Microseconds since 1970 (UTC); a time without a zone is UTC.
+
+    Raises:
+        SettingsError: it is no time.
+    """
+    try:
+        if _SECONDS.fullmatch(text):
+            moment = datetime.fromtimestamp(float(text), UTC)
+        else:
+            moment = datetime.fromisoformat(text)
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        found = round(moment.timestamp() * 1e6)
+        if found < 0:
+            raise ValueError
+    except (ValueError, OverflowError) as exc:
+        raise SettingsError(
+            f"{name}: must be a time since 1970, as 2026-01-31T08:00:00Z, got {text[:80]!r}"
+        ) from exc
+    return found
+
+
+def add_records(app: FastAPI, service: Service) -> None:
+    """Add the routes to ``app``."""
+
+    def known(key: str) -> str:
+        # Also what no database need be asked for.
+        if service.records is not None and not is_id(key):
+            raise UnknownError("id: must be of an inspection that is recorded; this one is not")
+        return key
+
+    def records() -> Any:
+        if service.records is None:
+            raise NotReadyError(
+                "this service records nothing; start it with --data-dir to have records"
+            )
+        return service.records
+
+    async def shown(found: Recorded) -> dict[str, Any]:
+        reviews = await asyncio.to_thread(records().reviews, found.id)
+        findings = await asyncio.to_thread(records().findings_of, found.id)
+        return {
+            **found.public(),
+            "reviews": [one.public() for one in reviews],
+            "findings": [one.public() for one in findings],
+        }
+
+    @app.get("/v1/inspections", tags=["records"], responses=_RESPONSES)
+    async def inspections(
+        request: Request,
+        filters: Annotated[Filters, Depends(read_filters)],
+        limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
+        cursor: str | None = None,
+        order: Literal["newest", "oldest"] = "newest",
+    ) -> dict[str, Any]:
+        """Inspections that meet all filters; ``cursor`` of a page asks for the next."""
+        unknown = set(request.query_params) - _FILTERS
+        if unknown:  # a filter that is misspelt must not find everything
+            raise SettingsError(
+                f"query: must be among {', '.join(sorted(_FILTERS))}, got {', '.join(unknown)}"
+            )
+        page = await asyncio.to_thread(
+            records().query,
+            filters,
+            limit=limit,
+            cursor=cursor,
+            newest_first=order == "newest",
+        )
+        return {"inspections": [one.public() for one in page.items], "cursor": page.cursor}
+
+    @app.get("/v1/inspections/{inspection_id}", tags=["records"], responses=_RESPONSES)
+    async def inspection(inspection_id: str) -> dict[str, Any]:
+        """One inspection with its reviews and findings."""
+        return await shown(await asyncio.to_thread(records().get, known(inspection_id)))
+
+    @app.get(
+        "/v1/inspections/{inspection_id}/picture",
+        tags=["records"],
+        response_class=Response,
+        responses={200: {"content": {"image/*": {}}}, **_RESPONSES},
+    )
+    async def picture(inspection_id: str) -> Response:
+        """The picture as it was uploaded; one that came as raw pixels is given as PNG."""
+        data, _ = await service.picture(known(inspection_id))
+        data = await asyncio.to_thread(viewable, data)
+        return Response(data, media_type=media_type(data), headers=_SAFE)
+
+    @app.get(
+        "/v1/inspections/{inspection_id}/overlay",
+        tags=["records"],
+        response_class=Response,
+        responses={200: {"content": {"image/png": {}}}, **_RESPONSES},
+    )
+    async def overlay(inspection_id: str) -> Response:
+        """The picture with the model's map, the regions and the verdict, as PNG."""
+        return Response(await service.overlay(known(inspection_id)), media_type="image/png")
+
+    @app.post(
+        "/v1/inspections/{inspection_id}/reviews",
+        tags=["records"],
+        status_code=201,
+        responses={**_RESPONSES, 409: {"description": "this person has reviewed it before"}},
+    )
+    async def review(request: Request, inspection_id: str, body: ReviewBody) -> dict[str, Any]:
+        """One person's decision on an inspection."""
+        who = acting(request, "reviewer", body.reviewer)
+        found = await asyncio.to_thread(
+            records().add_review,
+            known(inspection_id),
+            reviewer=who,
+            verdict=body.verdict,
+            defect_class=body.defect_class,
+            note=body.note,
+            seconds=body.seconds,
+        )
+        await service.note_act(who, "review", inspection_id, {"verdict": body.verdict})
+        return await shown(found)
+
+    @app.get("/v1/findings", tags=["records"], responses=_RESPONSES)
+    async def findings(
+        kind: Literal["escape", "overkill"] | None = None,
+        part_id: str | None = None,
+        lot: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 100,
+    ) -> dict[str, Any]:
+        """What was found out downstream, newest first."""
+        where = {"kind": kind, "part_id": part_id, "lot": lot}
+        given = {name: value for name, value in where.items() if value is not None}
+        found = await asyncio.to_thread(lambda: records().findings(limit, **given))
+        return {"findings": [one.public() for one in found]}
+
+    @app.post("/v1/findings", tags=["records"], status_code=201, responses=_RESPONSES)
+    async def finding(request: Request, body: FindingBody) -> dict[str, Any]:
+        """A defect or an overkill that was found downstream; it joins the regression set.
+
+        ``pictures`` says how many pictures have joined. Where a picture was not kept it can be
+        sent to ``/v1/findings/{id}/pictures``.
+        """
+        who = acting(request, "reporter", body.reporter)
+        report = Report(**body.model_dump(exclude={"reporter"}))
+        if report.inspection_id is not None:
+            known(report.inspection_id)
+        found = await asyncio.to_thread(records().add_finding, report, reporter=who)
+        await service.note_act(who, "finding", found.id, {"kind": found.kind})
+        return dict(found.public())
+
+    @app.post(
+        "/v1/findings/{finding_id}/pictures",
+        tags=["records"],
+        status_code=201,
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
+            }
+        },
+        responses={**_RESPONSES, 409: {"description": "the finding has it already"}},
+    )
+    async def finding_picture(request: Request, finding_id: str, model: str) -> dict[str, Any]:
+        """Add a picture to the case of a finding, for the model of this name."""
+        service.models.entry(model)
+        with service.uploads.hold() as held:
+            data = await _read_body(request, service.settings.max_bytes, held.grow_to)
+            if media_type(data) == "application/octet-stream":
+                raise SettingsError("body: must be a picture")
+            found = await asyncio.to_thread(
+                records().add_finding_picture, finding_id, data, model_name=model
+            )
+        return dict(found.public())
+
+
+async def _read_body(request: Request, limit: int, grow_to: Any) -> bytes:
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > limit:
+            raise TooLargeError(f"body: at most {limit} bytes are taken, got more")
+        grow_to(len(data))
+    return bytes(data)
+
+
+def acting(request: Request, name: str, given: str | None) -> str:
+    """Who acts: the person that is known, else who the body says.
+
+    Raises:
+        SettingsError: the body names somebody else.
+    """
+    person = getattr(request.state, "person", None)
+    if person is None or person.kind == "local":
+        return given or NOBODY
+    if given not in (None, person.name):
+        raise SettingsError(f"{name}: must be the person who asks, {person.name}, got {given!r}")
+    return str(person.name)

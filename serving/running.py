@@ -1,0 +1,231 @@
+"""The stage that runs the session, finds culprits, and replaces a session that is broken."""
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+
+import numpy as np
+
+from twonines.errors import NotReadyError, TwoninesError
+from twonines.models.inspector import FAULT, Inspector, Session
+from twonines.models.outputs import Outputs
+from twonines.serving.batches import BatchQueue
+from twonines.serving.cost import CostModel
+from twonines.serving.deciding import Ran
+from twonines.serving.metrics import Metrics
+from twonines.serving.work import Part
+
+log = logging.getLogger(__name__)
+MAX_HANGS = 3
+"""A hung run cannot be ended, only left behind with its memory; so often in a row, no more."""
+_SLACK = 20.0
+"""A run is taken for hung only after so many times what the cost model predicts."""
+_BACKOFF_S = (0.1, 1.0, 5.0, 15.0, 30.0)
+
+
+class Caller:
+    """A thread that makes calls for another one, which may stop waiting for them."""
+
+    def __init__(self) -> None:
+        """Start the thread; a daemon, for nothing ends one that hangs."""
+        self._calls: SimpleQueue[tuple[Future[Outputs], Callable[[], Outputs]] | None]
+        self._calls = SimpleQueue()
+        threading.Thread(target=self._loop, name="session", daemon=True).start()
+
+    def call(self, function: Callable[[], Outputs], timeout_s: float) -> Outputs:
+        """What ``function`` gives or raises.
+
+        Raises:
+            TimeoutError: it has done neither within ``timeout_s``; leave this caller behind.
+        """
+        future: Future[Outputs] = Future()
+        self._calls.put((future, function))
+        try:
+            return future.result(timeout_s)
+        except TimeoutError:
+            if future.done():  # raised by the function itself
+                raise RuntimeError("the session raised TimeoutError") from None
+            raise
+
+    def close(self) -> None:
+        """End the thread after what it does now."""
+        self._calls.put(None)
+
+    def _loop(self) -> None:
+        while (job := self._calls.get()) is not None:
+            future, function = job
+            try:
+                future.set_result(function())
+            except BaseException as exc:
+                future.set_exception(exc)
+            del job, future, function  # a picture must not stay until the next
+
+
+class SessionStage:
+    """Takes batches, runs them, and hands their outputs on.
+
+    A batch that fails is run again part by part. A part that fails alone is the culprit if the
+    session still inspects a plain picture; if not, the session is at fault: it is replaced by a
+    fresh one from ``reload``, and the part has one more try. A run that hangs is left behind, the
+    session replaced, and its parts run alone. Meanwhile ``ready`` is false. After ``MAX_HANGS`` in
+    a row, or where nothing can be reloaded, the stage is ``broken`` and refuses everything.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        queue: BatchQueue,
+        hand_on: Callable[[Ran], None],
+        *,
+        cost: CostModel,
+        timeout_s: float,
+        reload: Callable[[], Session] | None,
+        metrics: Metrics,
+    ) -> None:
+        """Start the thread."""
+        self._inspector, self._queue, self._hand_on = Inspector(session), queue, hand_on
+        self._cost, self._timeout_s, self._reload = cost, timeout_s, reload
+        self._metrics = metrics
+        self.ready, self.broken = True, False
+        self.inputs = 0
+        self._hangs = 0
+        self._closing = threading.Event()
+        self._caller = Caller()
+        self._thread = threading.Thread(target=self._loop, name="batches", daemon=True)
+        self._thread.start()
+
+    def hurry(self) -> None:
+        """Stop trying to reload: the service ends."""
+        self._closing.set()
+
+    def close(self) -> None:
+        """Stop after the queue was closed."""
+        self._thread.join()
+        self._caller.close()
+
+    def _loop(self) -> None:
+        while (batch := self._queue.take()) is not None:
+            if not batch:
+                continue
+            self.inputs = len(batch)
+            try:
+                self._run(batch)
+            except BaseException as exc:  # the thread must live, and every item be answered
+                log.error("the session stage failed", exc_info=exc)
+                for part in batch:
+                    part.item.fail(TwoninesError(FAULT))
+            self.inputs = 0
+            del batch
+
+    def _run(self, batch: list[Part]) -> None:
+        if self.broken:
+            self._refuse(batch)
+            return
+        start = time.perf_counter()
+        try:
+            outputs = self._call(batch)
+        except TimeoutError:
+            self._leave_hung(batch)
+        except Exception as exc:
+            self._find_culprit(batch, exc)
+        else:
+            self._hangs = 0
+            end = time.perf_counter()
+            self._observe(len(batch), end - start)
+            self._hand_on(Ran(batch, outputs, start, end))
+
+    def _call(self, batch: list[Part]) -> Outputs:
+        inspector, parts = self._inspector, [part.input for part in batch]
+        outputs = self._caller.call(lambda: inspector.run(parts), self._limit_s(len(batch)))
+        outputs.check(len(batch), len(inspector.card.classes))
+        return outputs
+
+    def _limit_s(self, inputs: int) -> float:
+        return max(self._timeout_s, _SLACK * self._cost.seconds(inputs, inputs))
+
+    def _find_culprit(self, batch: list[Part], exc: Exception) -> None:
+        if len(batch) > 1:
+            self._queue.put_alone(batch)
+            return
+        item = batch[0].item
+        log.error(FAULT, exc_info=exc, extra=item.ids)
+        if self._reload is None or item.renewed or self._is_sound():
+            item.fail(TwoninesError(FAULT))
+            return
+        item.renewed = True
+        self._replace("failed")
+        self._queue.put_alone(batch)
+
+    def _is_sound(self) -> bool:
+        """Whether the session still inspects a plain picture."""
+        inspector = self._inspector
+        plain = np.zeros((1, *inspector.session.input_size, 3), np.uint8)
+        golden = plain if inspector.card.reference else None
+
+        def probe() -> Outputs:
+            session = inspector.session
+            return session.run(plain) if golden is None else session.run(plain, golden)
+
+        try:
+            self._caller.call(probe, self._limit_s(1)).check(1, len(inspector.card.classes))
+        except Exception as exc:
+            log.error("the session fails on a plain picture too", exc_info=exc)
+            self._leave_caller()  # it may hang
+            return False
+        return True
+
+    def _leave_hung(self, batch: list[Part]) -> None:
+        self._hangs += 1
+        log.error("the session did not end a batch of %d in time", len(batch))
+        self._leave_caller()
+        if self._reload is None or self._hangs >= MAX_HANGS:
+            self._break()
+            self._refuse(batch)
+            return
+        self._replace("hung")
+        if len(batch) > 1:
+            self._queue.put_alone(batch)
+        else:
+            batch[0].item.fail(TwoninesError(FAULT))
+
+    def _leave_caller(self) -> None:
+        self._caller.close()
+        self._caller = Caller()
+
+    def _replace(self, reason: str) -> None:
+        """Load the session afresh; tries until it is there or the service ends."""
+        assert self._reload is not None
+        self.ready = False
+        self._metrics.replaced.labels(reason).inc()
+        for attempt in itertools.count():
+            try:
+                self._inspector = Inspector(self._reload())
+            except Exception as exc:
+                log.error("the model cannot be loaded again", exc_info=exc)
+            else:
+                log.warning("the session has been replaced, since it %s", reason)
+                self.ready = True
+                return
+            if self._closing.wait(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]):
+                self._break()
+                return
+
+    def _break(self) -> None:
+        self.ready, self.broken = False, True
+        log.critical("the session is broken and cannot be replaced")
+
+    def _refuse(self, batch: list[Part]) -> None:
+        for part in batch:
+            part.item.fail(NotReadyError("the session is broken; the service must be restarted"))
+
+    def _observe(self, count: int, seconds: float) -> None:
+        self._cost.note(count, seconds)
+        metrics = self._metrics
+        metrics.batch_size.observe(count)
+        metrics.compute.observe(seconds)
+        metrics.executions.inc()
+        metrics.inferences.inc(count)

@@ -1,0 +1,1 @@
+"""What the service remembers: records, pictures, and what was found out later."""

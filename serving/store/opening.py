@@ -1,0 +1,53 @@
+"""Open the store that the settings name."""
+
+import logging
+from pathlib import Path
+
+from twonines.errors import SettingsError, StoreError
+from twonines.serving.store.database import Database
+from twonines.serving.store.findings import Lookup
+from twonines.serving.store.pictures import PictureStore
+from twonines.serving.store.records import Records
+
+log = logging.getLogger(__name__)
+PICTURES = "pictures"
+
+
+def open_database(data_dir: Path, url: str | None = None) -> Database:
+    """The database of a data directory, which is made where it is missing; nothing is migrated.
+
+    Raises:
+        SettingsError: the directory or the URL cannot be used.
+    """
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise SettingsError(f"data_dir: {data_dir} must be a folder ({exc.strerror})") from exc
+    return Database(url) if url else Database.in_folder(data_dir)
+
+
+def open_records(
+    database: Database,
+    data_dir: Path,
+    pictures_url: str | None = None,
+    *,
+    reviewers: int = 1,
+    lookup: Lookup = lambda _: None,
+) -> Records:
+    """The records of a data directory, migrated to this version.
+
+    A server that cannot be reached is tried again at the first inspection.
+
+    Raises:
+        SettingsError: the database or the place of the pictures cannot be used.
+    """
+    pictures = PictureStore(pictures_url or str((data_dir / PICTURES).absolute()))
+    try:
+        database.migrate_once()
+    except StoreError as exc:
+        if database.dialect == "sqlite":
+            raise SettingsError(
+                f"data_dir: {data_dir} must hold a usable database ({exc})"
+            ) from exc
+        log.error("inspections are not recorded until the database is there: %s", exc)
+    return Records(database, pictures, reviewers=reviewers, lookup=lookup)

@@ -1,0 +1,89 @@
+"""The command that tunes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from twonines.cli.display import Stages, needs, out_console
+from twonines.cli.options import Root
+from twonines.errors import SettingsError
+
+
+def tune(
+    model: Annotated[Path, typer.Argument(help="The model file.")],
+    latency_ms: Annotated[float, typer.Option(help="Longest run of a served batch.")] = 50.0,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Folder of pictures like those of the line.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Or the set it was taught on: its calibration split.")
+    ] = None,
+    root: Root = None,
+    rounds: Annotated[int, typer.Option(help="Measured rounds, in alternating order.")] = 5,
+    minutes: Annotated[float, typer.Option(help="No new round begins after so many.")] = 1.5,
+    pictures: Annotated[int, typer.Option(help="Calibration pictures to take, at most.")] = 200,
+    quick: Annotated[bool, typer.Option(help="Fewer pictures, batch sizes and rounds.")] = False,
+) -> None:
+    """Find the fastest provider, precision, threads and batches that keep the verdicts.
+
+    The choice lies beside the model (model.tuned.json) and holds on this machine alone; `serve`
+    and `score` follow it. Without pictures only float32 is tried.
+    """
+    from rich.table import Table
+
+    try:
+        from twonines.benchmarks.timing import TuneOptions
+        from twonines.benchmarks.tune import tune as run
+    except ImportError as exc:
+        raise needs("bench", exc) from exc
+    options = TuneOptions(
+        latency_ms=latency_ms, rounds=rounds, minutes=minutes, pictures=pictures, quick=quick
+    )
+    chosen = _find(model, calibration, dataset, root)
+    with Stages() as stages:
+        tuned = run(model, chosen, options, stages)
+    table = Table("provider", "precision", "threads", "at once", "batch", "pictures/s", "range",
+                  "ms a run", "score shift", "")  # fmt: skip
+    for row in tuned.rows:
+        table.add_row(*_cells(row))
+    out_console.print(table)
+    if not tuned.latency_met:
+        typer.echo(f"nothing runs within {latency_ms:g} ms; the shortest run was chosen", err=True)
+    typer.echo(f"serve: {tuned.serve.text}, {tuned.serve.per_second:.0f} a second")
+    typer.echo(f"score: {tuned.batch.text}, {tuned.batch.per_second:.0f} a second")
+
+
+def _find(
+    model: Path, calibration: Path | None, dataset: str | None, root: Path | None
+) -> list[tuple[Path, Path | None]]:
+    if calibration is not None and dataset is not None:
+        raise SettingsError("calibration: must be a folder or a data set, got both")
+    if calibration is not None:
+        from twonines.serving.files import find_pictures
+
+        return [(path, None) for path in find_pictures([str(calibration)]).paths]
+    if dataset is None:
+        return []
+    try:
+        from twonines.benchmarks.evaluate import rebuild_split
+        from twonines.datasets.registry import load_dataset
+        from twonines.models.session import InspectionSession
+    except ImportError as exc:
+        raise needs("bench", exc) from exc
+    card = InspectionSession.load(model, execution_provider="cpu").card
+    records = rebuild_split(card, load_dataset(dataset, root)).calibration
+    return [(r.path, r.reference if card.reference else None) for r in records]
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    start = [row["execution_provider"], row["precision"]]
+    shift = f"{row['score_shift']:.1e}" if row["score_shift"] else "-"
+    if "per_second" not in row:
+        return [*start, *["-"] * 6, shift, row["note"]]
+    return [
+        *start, str(row["threads"]), str(row["streams"]), str(row["max_batch_size"]),
+        f"{row['per_second']:.1f}", f"{row['low']:.1f}-{row['high']:.1f}", f"{row['run_ms']:.0f}",
+        shift, row["note"],
+    ]  # fmt: skip

@@ -1,0 +1,161 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from PIL import Image
+
+from tests.certified import make_certificate
+from tests.conftest import tiny_card, write_tiny_model
+from tests.made_models import write_comparing_model
+from twonines.benchmarks import timing as timing_module
+from twonines.benchmarks.timing import Candidate, Timing, TuneOptions, layouts, pick
+from twonines.benchmarks.tune import tune
+from twonines.errors import ImageError, SettingsError
+from twonines.models.card import ModelCard, Policy
+from twonines.models.providers import Variant
+from twonines.models.session import InspectionSession
+from twonines.models.tuning import reduced_path
+
+FAST = TuneOptions(latency_ms=10_000, rounds=2, quick=True)
+
+
+def write_convolving_model(path: Path, card: ModelCard) -> Path:
+    """The tiny model with seven 1 x 1 convolutions that keep the picture as it is."""
+    write_tiny_model(path, card)
+    model = onnx.load(path)
+    graph = model.graph
+    cast = next(n for n in graph.node if n.output[0] == "x")
+    cast.output[0] = "raw"
+    nodes = [helper.make_node("Transpose", ["raw"], ["c0"], perm=[0, 3, 1, 2], name="t0")]
+    for layer in range(7):
+        weight = numpy_helper.from_array(np.eye(3, dtype=np.float32)[:, :, None, None], f"w{layer}")
+        graph.initializer.append(weight)
+        nodes.append(
+            helper.make_node("Conv", [f"c{layer}", f"w{layer}"], [f"c{layer + 1}"], f"conv{layer}")
+        )
+    nodes.append(helper.make_node("Transpose", ["c7"], ["x"], perm=[0, 2, 3, 1], name="t1"))
+    for place, node in enumerate(nodes):
+        graph.node.insert(1 + place, node)
+    onnx.save(model, path)
+    return path
+
+
+def folder(path: Path, count: int) -> list[tuple[Path, Path | None]]:
+    path.mkdir()
+    for index in range(count):
+        level = (index * 5) % 256
+        Image.fromarray(np.full((32, 32, 3), level, np.uint8)).save(path / f"{index:03}.png")
+    return [(file, None) for file in sorted(path.iterdir())]
+
+
+def notes(tuned: Any) -> dict[tuple[str, str], str]:
+    return {(r["execution_provider"], r["precision"]): r["note"] for r in tuned.rows}
+
+
+def test_tune_writes_what_the_session_follows(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model.onnx", tiny_card())
+    seen: list[str] = []
+    tuned = tune(model, [], FAST, lambda stage, *_: seen.append(stage))
+    assert set(seen) == {"verdict gate", "warm-up", "rounds"}
+    session = InspectionSession.load(model)
+    assert session.tuned == tuned.serve and tuned.latency_met
+    assert tuned.serve.low <= tuned.serve.per_second <= tuned.serve.high
+    assert tuned.batch.variant.streams == 1 and tuned.files == {}
+    assert notes(tuned)["cpu", "int8"] == "needs 50 calibration pictures, got 0"
+    assert "onnxruntime-gpu" in notes(tuned)["cuda", "float32"]
+
+
+def test_int8_that_keeps_the_verdicts_is_a_valid_model_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write_convolving_model(tmp_path / "model.onnx", tiny_card())
+    monkeypatch.setattr(timing_module, "_WORTH", 0.0)  # whatever is fastest here
+
+    def int8_first(one: Timing) -> float:
+        return 2.0 if one.variant.precision == "int8" else 1.0
+
+    monkeypatch.setattr(Timing, "per_second", property(int8_first))
+    tuned = tune(model, folder(tmp_path / "pictures", 60), FAST)
+    assert tuned.serve.variant.precision == "int8" and tuned.pictures == 60
+    path = reduced_path(model, "int8")
+    card = InspectionSession.load(path, execution_provider="cpu").card
+    assert card.reduced is not None and card.reduced.parent == tuned.model
+    assert card.reduced.pictures == 60 and card.reduced.score_shift == tuned.serve.score_shift
+    assert 0 < card.reduced.score_shift < 0.2 and not card.metrics
+    assert any(n.op_type == "QuantizeLinear" for n in onnx.load(path).graph.node)
+    session = InspectionSession.load(model)
+    assert session.precision == "int8" and session.tuned == tuned.serve
+    assert session.digest == tuned.model
+    # Another file of that name, even a good one, is not what was measured.
+    path.write_bytes(model.read_bytes())
+    assert InspectionSession.load(model).precision == "float32"
+
+
+def test_int8_that_changes_a_verdict_is_left_out(tmp_path: Path) -> None:
+    # A threshold so close to a calibration picture's score that any shift crosses it.
+    model = write_convolving_model(tmp_path / "model.onnx", tiny_card())
+    session = InspectionSession.load(model, execution_provider="cpu")
+    images = np.stack([np.full((32, 32, 3), level, np.uint8) for level in range(100, 156, 5)])
+    scores = session.run(images).score
+    pictures = folder(tmp_path / "pictures", 60)
+    out = {"int8": 0, "int8-mixed": 0}
+    for score in scores:
+        card = tiny_card(policy=Policy(threshold=float(score)))
+        write_convolving_model(model, card)
+        for (_, precision), note in notes(tune(model, pictures, FAST)).items():
+            if precision in out and "changes" in note:
+                out[precision] += 1
+        if all(out.values()):
+            break
+    assert all(out.values()), out
+
+
+def test_a_certificate_allows_no_other_precision(tmp_path: Path) -> None:
+    card = tiny_card()
+    certificate = make_certificate(card, graph="g", preprocessing="p")
+    card = card.model_copy(update={"certificate": certificate})
+    model = write_convolving_model(tmp_path / "model.onnx", card)
+    tuned = tune(model, folder(tmp_path / "pictures", 60), FAST)
+    assert notes(tuned)["cpu", "int8"] == "another precision voids the certificate"
+    assert tuned.serve.variant.precision == "float32"
+
+
+def test_a_model_that_compares_is_tuned(tmp_path: Path) -> None:
+    model = write_comparing_model(tmp_path / "model.onnx", tiny_card(reference=True))
+    assert tune(model, [], FAST).serve.per_second > 0
+    with pytest.raises(ImageError, match="calibration: .*000.png: reference: must be given"):
+        tune(model, folder(tmp_path / "pictures", 3), FAST)
+
+
+def timing(precision: str, seconds: float, streams: int = 1) -> Timing:
+    variant = Variant(precision=precision, threads=1, streams=streams)
+    return Timing(Candidate("cpu", "int8"), variant, 1, None, [seconds])  # type: ignore[arg-type]
+
+
+def test_pick_takes_another_precision_only_where_it_is_worth_it() -> None:
+    plain, close, fast = timing("float32", 1.0), timing("int8", 0.98), timing("int8", 0.9)
+    assert pick([close, plain]) is plain
+    assert pick([plain, close, fast]) is fast
+    assert pick([close]) is close
+
+
+def test_layouts_use_all_cores() -> None:
+    assert layouts(1) == [(1, 1)]
+    assert layouts(2) == [(2, 1), (1, 2)]
+    assert layouts(8) == [(8, 1), (4, 2), (1, 8)]
+
+
+def test_nothing_within_the_bound_gives_the_shortest_run(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model.onnx", tiny_card())
+    tuned = tune(model, [], TuneOptions(latency_ms=1e-6, rounds=1, quick=True))
+    assert not tuned.latency_met
+    assert tuned.serve.run_ms == min(r["run_ms"] for r in tuned.rows if "run_ms" in r)
+
+
+@pytest.mark.parametrize("name", ["latency_ms", "minutes", "rounds", "pictures"])
+def test_options_are_refused_by_name(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name}: must be above 0, got 0"):
+        TuneOptions(**{name: 0})  # type: ignore[arg-type]

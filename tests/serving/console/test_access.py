@@ -1,0 +1,127 @@
+"""Who may open which page: every page and every part of one, against every role and none."""
+
+import os
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.service import wait_until_ready
+from tests.serving.console.conftest import PATIENCE_MS, ROOT, Site, serve_console
+from twonines.serving.people.people import People
+from twonines.serving.people.roles import CONSOLE, Role
+from twonines.serving.store.database import Database
+
+PASSWORD = "correct horse battery"
+PAGES = sorted(
+    key.removeprefix("GET ") for key in CONSOLE if re.fullmatch(r"GET /console/\w*", key)
+)
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict[Role, str]]]:
+    """A service with a user and a key of each role."""
+    folder = tmp_path_factory.mktemp("guarded")
+    (folder / "data").mkdir()
+    database = Database.in_folder(folder / "data")
+    database.migrate()
+    people = People(database)
+    secrets = {}
+    for role in Role:
+        secrets[role] = people.keys.add(str(role), role, "test")[0]
+        people.accounts.add(str(role), role, PASSWORD, "test")
+    database.close()
+    site, process = serve_console(folder)
+    try:
+        wait_until_ready(str(site.port))
+        yield site, secrets
+    finally:
+        process.terminate()
+        assert process.wait(60) in (0, -15)
+
+
+def status(site: Site, path: str, secret: str | None, method: str = "GET") -> int:
+    headers = {"X-API-Key": secret} if secret else {}
+    request = urllib.request.Request(site.url + path, headers=headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as exc:
+        return exc.code
+
+
+def test_each_role_and_none_at_each_page(guarded: tuple[Site, dict[Role, str]]) -> None:
+    site, secrets = guarded
+    assert len(PAGES) == 9
+    for path in PAGES:
+        least = CONSOLE[f"GET {path}"]
+        assert least is not None
+        assert status(site, path, None) == 401, path
+        for role, secret in secrets.items():
+            assert status(site, path, secret) == (200 if role.covers(least) else 403), (path, role)
+
+
+def test_no_part_of_a_page_is_open(guarded: tuple[Site, dict[Role, str]]) -> None:
+    site, secrets = guarded
+    for path in ("/console/reports/x/report.html", "/console/_nicegui_ws/socket.io/?EIO=4",
+                 "/console/_nicegui/9.9.9/static/nicegui.js", "/console/none"):  # fmt: skip
+        assert status(site, path, None) == 401, path
+        assert status(site, path, secrets[Role.ADMIN]) in (200, 400, 404), path
+    upload = "/console/_nicegui/client/x/upload/1"
+    assert status(site, upload, None, "POST") == 401
+
+
+def test_every_route_of_the_console_has_an_entry(tmp_path: Path) -> None:
+    """In a process of its own, since NiceGUI keeps one application for each."""
+    code = (
+        "from pathlib import Path; import sys\n"
+        "from fastapi.testclient import TestClient\n"
+        "from twonines.serving.app import create_app\n"
+        "from twonines.serving.people.routes import keys\n"
+        "from twonines.settings import ServeSettings\n"
+        "app = create_app(ServeSettings(model=Path(sys.argv[1]), console=True))\n"
+        "with TestClient(app, base_url='http://localhost') as client:\n"
+        "    assert client.get('/console/').status_code == 200\n"
+        "    print('\\n'.join(sorted(keys(app.routes))))\n"
+    )
+    from tests.conftest import tiny_card, write_tiny_model
+
+    model = write_tiny_model(tmp_path / "tiny.onnx", tiny_card())
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(model)], env=environment, capture_output=True, text=True
+    )
+    listed = {line for line in done.stdout.splitlines() if "/console/" in line}
+    assert listed == set(CONSOLE), done.stderr
+
+
+def test_a_person_logs_in_sees_what_the_role_allows_and_logs_out(
+    guarded: tuple[Site, dict[Role, str]], browser: Browser
+) -> None:
+    site, _ = guarded
+    context = browser.new_context(locale="en-GB")
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    page.goto(f"{site.url}/console/models")
+    page.wait_for_url("**/login")
+    page.locator("#name").fill("viewer")
+    page.locator("#password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda url: not url.endswith("/login"))
+    page.goto(f"{site.url}/console/models")
+    page.get_by_text("viewer (viewer)").wait_for()
+    page.locator("[data-version='2']").wait_for()
+    assert page.locator("[data-mark=activate-1]").count() == 0
+    assert page.locator(".rail").all_inner_texts() != []
+    assert not any("Teach" in text for text in page.locator(".rail").all_inner_texts())
+    page.get_by_role("button", name="Log out").click()
+    page.wait_for_url("**/login")
+    page.goto(f"{site.url}/console/models")
+    page.wait_for_url("**/login")
+    context.close()

@@ -1,0 +1,116 @@
+"""Logs, traces, headers, deadlines and readiness over HTTP."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.images import png
+from twonines.serving.app import create_app
+from twonines.serving.logs import JsonFormatter, TextFormatter
+from twonines.serving.tracing import read_trace_id
+from twonines.settings import ServeSettings
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
+
+
+def client_of(model: Path, **changes: object) -> TestClient:
+    values = {"model": model, "execution_provider": "cpu", **changes}
+    return TestClient(create_app(ServeSettings.model_validate(values)))
+
+
+def inspect(client: TestClient, **headers: str) -> "tuple[int, dict[str, str]]":
+    answer = client.post("/v1/inspect", files={"file": ("a.png", png(0))}, headers=headers)
+    return answer.status_code, dict(answer.headers)
+
+
+def test_headers_tell_the_batch_and_every_stage(tiny_model: Path) -> None:
+    with client_of(tiny_model) as client:
+        status, headers = inspect(client)
+        text = client.get("/metrics").text
+    assert status == 200 and headers["x-batch-size"] == "1"
+    times = dict(part.split(";dur=") for part in headers["server-timing"].split(", "))
+    stages = ("decode_queue", "decode", "resize", "queue", "compute", "decision")
+    assert {*stages, "total", "request"} == set(times)
+    assert float(times["total"]) >= sum(float(times[name]) for name in stages) * 0.99
+    for name in stages:
+        assert f"twonines_{name}_duration_seconds_count 1.0" in text
+    assert (
+        'twonines_waiting_pictures{name="tiny",version="1"} 0.0' in text
+        and "twonines_batch_input_seconds" in text
+    )
+
+
+def test_deadline_header_is_read_and_refused_by_name(tiny_model: Path) -> None:
+    with client_of(tiny_model) as client:
+        assert inspect(client, **{"X-Request-Timeout-Ms": "20000"})[0] == 200
+        for wrong in ("0", "-5", "1.5", "soon", "9" * 30):
+            assert inspect(client, **{"X-Request-Timeout-Ms": wrong})[0] == 400
+
+
+def test_full_queue_is_told_before_the_body_is_read(tiny_model: Path) -> None:
+    with client_of(tiny_model, queue_size=1) as client:
+        client.app.state.service.batcher._in_flight = 1  # type: ignore[attr-defined]
+        answer = client.post("/v1/inspect", content=b"no form", headers={"content-type": "x/y"})
+        assert answer.status_code == 429 and "retry-after" in answer.headers
+        assert "twonines_refusal_duration_seconds_count 1.0" in client.get("/metrics").text
+        client.app.state.service.batcher._in_flight = 0  # type: ignore[attr-defined]
+
+
+def test_draining_is_503_at_readyz_while_pictures_are_answered(tiny_model: Path) -> None:
+    with client_of(tiny_model) as client:
+        assert client.get("/readyz").status_code == 200
+        client.app.state.service.draining = True  # type: ignore[attr-defined]
+        assert client.get("/readyz").status_code == 503
+        status, headers = inspect(client)
+        assert status == 200 and headers["connection"] == "close"
+        assert client.get("/healthz").status_code == 200
+
+
+def test_json_lines_bear_the_ids_of_their_request(
+    tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(self.format(record))
+
+    handler = Keep()
+    handler.setFormatter(JsonFormatter())
+    logger = logging.getLogger("twonines.serving.middleware")
+    logger.addHandler(handler)
+    try:
+        with caplog.at_level(logging.INFO), client_of(tiny_model, log_requests=True) as client:
+            inspect(client, **{"X-Request-Id": "r1", "traceparent": PARENT})
+    finally:
+        logger.removeHandler(handler)
+    line = json.loads(lines[-1])
+    assert (line["request_id"], line["trace_id"]) == ("r1", TRACE)
+    assert (line["path"], line["status"], line["level"]) == ("/v1/inspect", 200, "INFO")
+    assert line["duration_ms"] > 0
+
+
+def test_formats_show_exceptions_and_fields() -> None:
+    try:
+        raise ValueError("why")
+    except ValueError:
+        record = logging.LogRecord("n", logging.ERROR, "f", 1, "what %d", (1,), sys.exc_info())
+    record.fields, record.request_id = {"path": "/x"}, "r2"
+    line = json.loads(JsonFormatter().format(record))
+    assert line["message"] == "what 1" and "ValueError: why" in line["exception"]
+    assert line["request_id"] == "r2" and line["time"].endswith("+00:00")
+    text = TextFormatter().format(record)
+    assert "ERROR what 1 request_id=r2 path=/x\n" in text and "ValueError: why" in text
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "00-" + "0" * 32 + "-00f067aa0ba902b7-01", PARENT.replace("00-", "ff-", 1), "x"]
+)
+def test_traceparent_is_read_as_the_standard_says(wrong: str) -> None:
+    assert read_trace_id(PARENT) == TRACE
+    assert read_trace_id(wrong) == ""

@@ -1,0 +1,177 @@
+"""Sessions that fail or hang are replaced, deadlines cost no work, decisions fail alone."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+
+from tests.conftest import tiny_card
+from tests.images import png
+from twonines.errors import DeadlineError, NotReadyError, TwoninesError
+from twonines.models.inspector import Inspector
+from twonines.models.outputs import Outputs
+from twonines.serving import running
+from twonines.serving.batcher import Batcher
+from twonines.serving.work import Item
+from twonines.types import Image, Inspection, Verdict
+
+
+class Session:
+    """Does what ``fault`` does before it inspects."""
+
+    certificate_fault: str | None = None
+
+    def __init__(self, fault: Callable[[Image], object] = lambda images: None) -> None:
+        self.card = tiny_card()
+        self.fault = fault
+        self.runs: list[int] = []
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        return (32, 32)
+
+    def run(self, images: Image, references: Image | None = None) -> Outputs:
+        self.runs.append(len(images))
+        self.fault(images)
+        score = (images[:, 0, 0, 0] / 255).astype(np.float32)
+        maps = np.zeros((len(images), 4, 4), np.float32)
+        return Outputs(score, np.stack([1 - score, score], 1), maps, np.zeros_like(score))
+
+
+def fail(_: Image) -> None:
+    raise RuntimeError("broken for good")
+
+
+def test_session_that_fails_on_a_plain_picture_is_replaced_and_no_picture_lost() -> None:
+    fresh = Session()
+    batcher = Batcher(Session(fail), reload=lambda: fresh)
+    futures = [batcher.submit(png(value)) for value in (0, 250, 0, 250)]
+    verdicts = [future.result(10).inspection.verdict for future in futures]
+    assert verdicts == [Verdict.OK, Verdict.NG] * 2
+    assert batcher.is_ready
+    batcher.close()
+
+
+def test_poison_never_costs_a_sound_session() -> None:
+    def poison(images: Image) -> None:
+        if (images == 13).any():
+            raise RuntimeError("poison")
+
+    loads: list[int] = []
+
+    def reload() -> Session:
+        loads.append(1)
+        return Session()
+
+    batcher = Batcher(Session(poison), reload=reload)
+    futures = [batcher.submit(png(13 if index % 10 == 0 else 0)) for index in range(40)]
+    for index, future in enumerate(futures):
+        if index % 10 == 0:
+            with pytest.raises(TwoninesError, match="could not be inspected"):
+                future.result(10)
+        else:
+            assert future.result(10).inspection.verdict is Verdict.OK
+    batcher.close()
+    assert not loads
+
+
+def test_hung_session_is_left_behind_and_not_ready_meanwhile() -> None:
+    stuck, loading = threading.Event(), threading.Event()
+
+    def reload() -> Session:
+        assert loading.wait(10)
+        return Session()
+
+    batcher = Batcher(
+        Session(lambda _: stuck.wait(20)), reload=reload, session_timeout_s=0.5, max_batch_size=4
+    )
+    futures = [batcher.submit(png(0)) for _ in range(3)]
+    while batcher.is_ready:
+        time.sleep(0.005)
+    with pytest.raises(NotReadyError, match="being replaced"):
+        batcher.submit(png(0))
+    loading.set()
+    outcomes = [future.exception(10) for future in futures]
+    assert sum(outcome is not None for outcome in outcomes) <= 1  # one that hung alone
+    assert batcher.is_ready and not batcher.is_broken
+    stuck.set()
+    batcher.close()
+
+
+def test_session_that_hangs_again_and_again_is_broken_and_everything_answered() -> None:
+    stuck = threading.Event()
+    loads: list[int] = []
+
+    def reload() -> Session:
+        loads.append(1)
+        return Session(lambda _: stuck.wait(20))
+
+    batcher = Batcher(reload(), reload=reload, session_timeout_s=0.02, max_batch_size=1)
+    futures = [batcher.submit(png(0)) for _ in range(5)]
+    assert all(isinstance(future.exception(10), TwoninesError) for future in futures)
+    assert batcher.is_broken
+    assert len(loads) == running.MAX_HANGS
+    with pytest.raises(NotReadyError):
+        batcher.submit(png(0))
+    stuck.set()
+    batcher.close()
+
+
+def test_what_is_late_is_neither_decoded_nor_run() -> None:
+    gate = threading.Event()
+    session = Session(lambda _: gate.wait(10))
+    batcher = Batcher(session, max_batch_size=1, decode_workers=1)
+    first = batcher.submit(png(0))
+    while not first.running():
+        time.sleep(0.005)
+    (late,) = batcher.submit_all([png(0)], deadline=time.perf_counter() + 0.4)
+    with pytest.raises(DeadlineError):
+        batcher.submit_all([png(0)], deadline=time.perf_counter() - 1)
+    dead = Item(b"never looked at", None, Future(), 0.0, deadline=time.perf_counter())
+    batcher._decoding.put(dead)
+    assert isinstance(dead.future.exception(10), DeadlineError)
+    time.sleep(0.45)
+    gate.set()
+    assert isinstance(late.exception(10), DeadlineError)
+    assert first.result(10).inspection.verdict is Verdict.OK
+    batcher.close()
+    assert session.runs == [1]
+
+
+def test_cancelled_pictures_leave_no_bytes_and_no_count() -> None:
+    gate = threading.Event()
+    batcher = Batcher(Session(lambda _: gate.wait(10)), max_batch_size=1)
+    first = batcher.submit(png(0))
+    while not first.running():
+        time.sleep(0.005)
+    others = [batcher.submit(png(0)) for _ in range(20)]
+    while batcher.waiting < 20:
+        time.sleep(0.005)
+    assert all(future.cancel() for future in others)
+    assert batcher.in_flight == 1
+    assert all(item.picture is None for item in batcher._queue._waiting)
+    assert batcher._ready == 1
+    gate.set()
+    batcher.close()
+    assert batcher._ready == 0
+
+
+def test_decision_that_fails_costs_only_the_culprit(monkeypatch: pytest.MonkeyPatch) -> None:
+    finish = Inspector.finish
+
+    def faulty(self: Inspector, outputs: Outputs, parts: object) -> list[Inspection | None]:
+        if (outputs.score > 0.5).any():
+            raise ValueError("no verdict")
+        return finish(self, outputs, parts)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Inspector, "finish", faulty)
+    gate = threading.Event()
+    batcher = Batcher(Session(lambda _: gate.wait(10)))
+    futures = [batcher.submit(png(value)) for value in (0, 250, 0, 0)]
+    gate.set()
+    outcomes = [future.exception(10) for future in futures]
+    batcher.close()
+    assert [outcome is None for outcome in outcomes] == [True, False, True, True]

@@ -1,0 +1,218 @@
+"""After training: calibration, thresholds and novelty, on pictures held out for them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import roc_auc_score
+
+from twonines.errors import GateError
+from twonines.models.detector import find_boxes
+from twonines.models.finetuned import FinetunedModel, Finish
+from twonines.models.head import CLIP
+from twonines.models.network import DefectNetwork, any_kind, peak
+from twonines.training.finetune_data import Gallery
+from twonines.training.finetune_labels import UNKNOWN
+from twonines.training.fit import fit_platt, fit_temperature
+from twonines.types import FloatArray
+
+MOST_LANDMARKS = 512
+STEPS = 200
+"""Thresholds that are tried for maps and boxes."""
+MATCH = 0.5
+"""Overlap from which a box counts as found."""
+FLATTEST = 0.1
+"""Least slope of the calibration, on logits of unit deviation."""
+_BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The network's answers for N pictures (n kinds, D channels); boxes only of a detector."""
+
+    embedding: FloatArray
+    defect: npt.NDArray[np.float64]
+    peak: npt.NDArray[np.float64]
+    kinds: npt.NDArray[np.float64]
+    map_hits: npt.NDArray[np.int64]
+    boxes: list[tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]]
+
+
+def ask(
+    network: DefectNetwork,
+    gallery: Gallery,
+    members: npt.NDArray[np.int64],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Answers:
+    """Run the network over pictures of the gallery as they are.
+
+    ``map_hits`` (2, STEPS) counts good and defective pixels of the map by its value.
+    """
+    embedding, defect, peaks, kinds, boxes = [], [], [], [], []
+    hits = np.zeros((2, STEPS), np.int64)
+    size = (gallery.images.shape[1], gallery.images.shape[2])
+    network.eval()
+    for start in range(0, len(members), _BATCH):
+        chosen = members[start : start + _BATCH]
+        images = torch.from_numpy(gallery.images[chosen])
+        others = (
+            None if gallery.references is None else torch.from_numpy(gallery.references[chosen])
+        )
+        with torch.inference_mode():
+            raw = network(images, others)
+            if raw.centres is not None and raw.sides is not None:
+                found = [part.numpy() for part in find_boxes(raw.centres, raw.sides, size)]
+                boxes += list(zip(*found, strict=True))
+            anything = any_kind(raw.places)
+            maps = torch.sigmoid(anything).numpy()
+            peaks.append(peak(anything).numpy())
+        hits += _count_hits(maps, gallery.kinds[chosen])
+        embedding.append(raw.embedding.numpy())
+        defect.append(raw.defect.numpy())
+        kinds.append(raw.kinds.numpy())
+        progress(min(start + _BATCH, len(members)), len(members))
+    return Answers(
+        np.concatenate(embedding),
+        np.concatenate(defect).astype(np.float64),
+        np.concatenate(peaks).astype(np.float64),
+        np.concatenate(kinds).astype(np.float64),
+        hits,
+        boxes,
+    )
+
+
+def _count_hits(maps: FloatArray, kinds: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Known pixels of the map (N, h, w) by truth and value, (2, STEPS)."""
+    height, width = maps.shape[1:]
+    rows = (np.arange(height) + 0.5) * kinds.shape[1] / height
+    columns = (np.arange(width) + 0.5) * kinds.shape[2] / width
+    truth = kinds[:, rows.astype(int)[:, None], columns.astype(int)[None]]
+    level = np.minimum((maps * STEPS).astype(int), STEPS - 1)
+    return np.stack(
+        [np.bincount(level[truth == 0], minlength=STEPS),
+         np.bincount(level[(truth > 0) & (truth < UNKNOWN)], minlength=STEPS)]
+    )  # fmt: skip
+
+
+def fit_finish(
+    network: DefectNetwork,
+    train: FloatArray,
+    held: Answers,
+    labels: npt.NDArray[np.int64],
+    *,
+    seed: int,
+) -> Finish:
+    """Calibrate score and kinds on held-out pictures, and choose landmarks for the novelty.
+
+    Args:
+        network: gives the layout.
+        train: (N, D) embeddings of training pictures.
+        held: answers on the calibration split.
+        labels: (N,) indices into the layout's classes, -1 where the kind is not among them.
+        seed: chooses the landmarks where there are more than ``MOST_LANDMARKS`` pictures.
+
+    Raises:
+        GateError: the network cannot tell good from defective on the calibration split.
+    """
+    layout = network.layout
+    first = int(layout.has_good)
+    reject = np.array([1, 0, 0], np.float32)
+    if layout.has_good:
+        reject = _reject(held, labels != 0)
+    known = labels >= first
+    temperature = fit_temperature(held.kinds[known], labels[known] - first)
+    mean, deviation = train.mean(0), train.std(0)
+    gain = (1 / np.maximum(deviation, 1e-2)).astype(np.float32)
+    z = np.clip((train - mean) * gain, -CLIP, CLIP)
+    chosen = np.random.default_rng(seed).permutation(len(z))[:MOST_LANDMARKS]
+    return Finish(reject, temperature, mean, gain, z[np.sort(chosen)].astype(np.float16))
+
+
+def _reject(held: Answers, defective: npt.NDArray[np.bool_]) -> FloatArray:
+    """Slopes and bias of the score's sigmoid, see :class:`twonines.models.finetuned.Finish`.
+
+    The score follows the picture's logit or the map's highest, whichever sorts the held-out
+    pictures better: where defects are drawn and small, the map's.
+    """
+    both = (held.defect, held.peak)
+    if defective.all() or not defective.any():
+        raise GateError(
+            f"calibration: good and defective pictures must be held out, got {defective.sum()} "
+            f"defective ones among {len(defective)}"
+        )
+    chosen = int(np.argmax([roc_auc_score(defective, logits) for logits in both]))
+    slope, bias = _platt(both[chosen], defective)
+    reject = np.array([0, 0, bias], np.float32)
+    reject[chosen] = slope
+    return reject
+
+
+def _platt(
+    logits: npt.NDArray[np.float64], defective: npt.NDArray[np.bool_]
+) -> tuple[float, float]:
+    """Slope and bias; fitted on standardised logits, where it converges."""
+    middle, spread = logits.mean(), max(logits.std(), 1e-6)
+    slope, bias = fit_platt((logits - middle) / spread, defective)
+    if slope < FLATTEST:
+        raise GateError(
+            f"calibration: the network must tell good from defective on {len(logits)} held-out "
+            f"pictures, its slope is {slope:.2g}; train longer, with more pictures, or look at "
+            "the labels"
+        )
+    return slope / spread, bias - slope * middle / spread
+
+
+def novelty(model: FinetunedModel, embedding: FloatArray) -> FloatArray:
+    """What the model's graph will say of embeddings (N, D), as (N,)."""
+    with torch.inference_mode():
+        result: FloatArray = model.novelty(torch.from_numpy(embedding)).numpy()
+    return result
+
+
+def map_threshold(hits: npt.NDArray[np.int64]) -> float | None:
+    """The value of the map with the best F1 over pixels; None where no defect was drawn."""
+    if not hits[1].sum():
+        return None
+    above = hits[:, ::-1].cumsum(1)[:, ::-1]  # (2, STEPS): pixels at or above each step
+    score = 2 * above[1] / (above.sum(0) + hits[1].sum())
+    return float(np.clip(int(np.argmax(score)) / STEPS, 0.05, 0.95))
+
+
+def box_threshold(
+    answers: Answers, gallery: Gallery, members: npt.NDArray[np.int64]
+) -> float | None:
+    """The box score with the best F1 at an overlap of ``MATCH``; None where no box was drawn."""
+    scores, right, wanted = [], [], 0
+    for place, index in enumerate(members):
+        truth, kinds = gallery.boxes[index]
+        wanted += len(truth)
+        boxes, box_scores, box_kinds = answers.boxes[place]
+        order = np.argsort(-box_scores, kind="stable")
+        scores.append(box_scores[order])
+        right.append(match_boxes(boxes[order], box_kinds[order], truth, kinds))
+    if not wanted:
+        return None
+    every, hit = np.concatenate(scores), np.concatenate(right)
+    order = np.argsort(-every, kind="stable")
+    found = hit[order].cumsum()
+    score = 2 * found / (np.arange(1, len(order) + 1) + wanted)
+    return float(np.clip(every[order][int(np.argmax(score))], 0.02, 0.95))
+
+
+def match_boxes(
+    boxes: FloatArray, kinds: npt.NDArray[np.int64], truth: FloatArray, truth_kinds: FloatArray
+) -> npt.NDArray[np.bool_]:
+    """Which boxes (M, 4), best first, find a true one of their kind that none before them found."""
+    right = np.zeros(len(boxes), bool)
+    free = np.ones(len(truth), bool)
+    for index, box in enumerate(boxes):
+        low, high = np.maximum(box[:2], truth[:, :2]), np.minimum(box[2:], truth[:, 2:])
+        common = np.clip(high - low, 0, None).prod(1)
+        both = (box[2:] - box[:2]).prod() + (truth[:, 2:] - truth[:, :2]).prod(1) - common
+        overlap = np.where(free & (truth_kinds == kinds[index]), common / both, 0.0)
+        if len(overlap) and overlap.max() >= MATCH:
+            right[index] = True
+            free[int(np.argmax(overlap))] = False
+    return right

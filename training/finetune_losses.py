@@ -1,0 +1,144 @@
+"""Losses of the trained network; each knows which pictures it may learn from."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchvision.ops import generalized_box_iou_loss
+
+from twonines.models.detector import place_centres
+from twonines.models.network import Raw, any_kind
+from twonines.training.finetune_data import Batch
+from twonines.training.finetune_labels import UNKNOWN
+
+FOCUS = 2.0
+"""Exponent by which places that are right already fade (Lin et al. 2017, focal loss)."""
+NAMING = 0.3
+"""Weight of the map's kinds beside its places."""
+LEAST_PLACES = 20
+"""The focal loss is a mean over marked places; a batch with fewer must not be shouted at."""
+ALPHA = 0.54
+"""Share of a box's sides that its Gaussian covers (Liu et al. 2020, TTFNet)."""
+WEIGHTS = {"picture": 1.0, "kind": 0.5, "map": 1.0, "bag": 0.2, "centre": 1.0, "side": 2.0}
+
+
+def losses(raw: Raw, batch: Batch) -> dict[str, Tensor]:
+    """Every loss that the batch can give, weighted, by name; in float32 whatever ``raw`` is."""
+    raw = Raw._make(part if part is None else part.float() for part in raw)
+    found = {
+        "picture": _picture(raw, batch),
+        "kind": _kind(raw, batch),
+        "map": map_loss(raw.places, batch.kinds),
+        "bag": bag_loss(raw.bags, batch.bags),
+    }
+    if raw.centres is not None and raw.sides is not None:
+        heat, owner = centre_targets(raw.centres, batch)
+        found["centre"] = centre_loss(raw.centres[batch.boxed], heat[batch.boxed])
+        found["side"] = side_loss(raw.sides, owner, batch)
+    return {name: WEIGHTS[name] * value for name, value in found.items()}
+
+
+def _picture(raw: Raw, batch: Batch) -> Tensor:
+    """Defective or not, where the picture as it was cut is known."""
+    each = functional.binary_cross_entropy_with_logits(raw.defect, batch.defect, reduction="none")
+    return (each * batch.weight).sum() / batch.weight.sum().clamp(min=1.0)
+
+
+def _kind(raw: Raw, batch: Batch) -> Tensor:
+    """Cross entropy over the kinds that are there; good pictures say nothing of kinds."""
+    each = -(batch.kind_shares * functional.log_softmax(raw.kinds, 1)).sum(1)
+    return each.sum() / batch.kind_shares.sum().clamp(min=1.0)
+
+
+def map_loss(places: Tensor, kinds: Tensor) -> Tensor:
+    """Where is a defect of any kind, and of which kind is it there?
+
+    Kinds of which few pictures exist teach *where* together. Focal loss finds small defects, Dice
+    for each picture their extent; cross entropy over kinds looks at marked places alone.
+
+    Args:
+        places: (N, n, h, w) logits.
+        kinds: (N, H, W) uint8, 0 good, k + 1 kind k, 255 unknown; unknown places teach nothing.
+    """
+    count, height, width = places.shape[1:]
+    size = (height, width)
+    names = torch.arange(1, count + 1, device=kinds.device, dtype=kinds.dtype)
+    hot = (kinds[:, None] == names[None, :, None, None]).to(torch.float32)  # (N, n, H, W)
+    known = (kinds != UNKNOWN).to(torch.float32)[:, None]
+    seen = (functional.adaptive_avg_pool2d(known, size)[:, 0] > 0.5).to(torch.float32)  # (N, h, w)
+    there = functional.adaptive_max_pool2d(hot, size) * seen[:, None]
+    goal, anything = there.amax(1), any_kind(places)
+    each = functional.binary_cross_entropy_with_logits(anything, goal, reduction="none")
+    focal = ((1 - torch.exp(-each)) ** FOCUS * each * seen).sum() / goal.sum().clamp(LEAST_PLACES)
+    chance, drawn = torch.sigmoid(anything) * seen, goal.sum((1, 2)) > 0
+    common, both = (chance * goal).sum((1, 2)), (chance + goal).sum((1, 2))
+    dice = (1 - (2 * common + 1) / (both + 1))[drawn]
+    marked = goal > 0
+    if not marked.any():
+        return focal
+    naming = functional.cross_entropy(places.permute(0, 2, 3, 1)[marked], there.argmax(1)[marked])
+    return focal + dice.mean() + NAMING * naming
+
+
+def bag_loss(bags: Tensor, targets: Tensor) -> Tensor:
+    """Multiple-instance learning: a kind that is there must show somewhere, else nowhere.
+
+    Args:
+        bags: (N, n) logits of each kind's loudest places.
+        targets: (N, n) of 1, 0 and -1 where it is not known.
+    """
+    known = (targets >= 0).to(torch.float32)
+    each = functional.binary_cross_entropy_with_logits(bags, targets.clamp(min=0), reduction="none")
+    return (each * known).sum() / known.sum().clamp(min=1.0)
+
+
+def centre_targets(centres: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """A Gaussian for each box, and whose box a place belongs to.
+
+    Returns:
+        Heat (N, n, h, w) with 1 at centres, and (2, N, h, w): the index of the box, -1 without,
+        and the weight of the place in it.
+    """
+    number, _, height, width = centres.shape
+    heat = torch.zeros_like(centres, dtype=torch.float32)
+    owner = torch.full((2, number, height, width), -1.0, device=centres.device)
+    middles = place_centres(height, width, centres.device)  # (h, w, 2)
+    sides = batch.boxes[:, 2:] - batch.boxes[:, :2]
+    for index in torch.argsort(sides.prod(1), descending=True).tolist():  # the smallest last
+        picture, kind = int(batch.owners[index]), int(batch.box_kinds[index])
+        box = batch.boxes[index]
+        centre = (box[:2] + box[2:]) / 2
+        distance = (middles - centre).abs()
+        nearest = int(distance.square().sum(2).argmin())
+        row, column = divmod(nearest, width)
+        sigma = (sides[index] * ALPHA / 6).clamp(min=2.0)
+        gauss = torch.exp(-((middles - middles[row, column]) / sigma).square().sum(2) / 2)
+        inside = (distance <= (sides[index] * ALPHA / 2).clamp(min=2.0)).all(2)
+        gauss = gauss * inside
+        heat[picture, kind] = torch.maximum(heat[picture, kind], gauss)
+        owner[0, picture][inside] = float(index)
+        owner[1, picture][inside] = (gauss / gauss.sum().clamp(min=1e-6))[inside]
+    return heat, owner
+
+
+def centre_loss(centres: Tensor, heat: Tensor) -> Tensor:
+    """Focal loss whose negatives fade near a centre (Law & Deng 2018, eq. 1)."""
+    chance = torch.sigmoid(centres)
+    hit = heat == 1.0
+    gain = functional.logsigmoid(centres) * (1 - chance) ** 2 * hit
+    quiet = functional.logsigmoid(-centres) * chance**2 * (1 - heat) ** 4 * ~hit
+    return -(gain.sum() + quiet.sum()) / hit.sum().clamp(min=1)
+
+
+def side_loss(sides: Tensor, owner: Tensor, batch: Batch) -> Tensor:
+    """Generalised IoU (Rezatofighi et al. 2019), each box with the same weight."""
+    picture, row, column = torch.nonzero(owner[0] >= 0, as_tuple=True)
+    if not len(picture):
+        return sides.sum() * 0.0
+    index = owner[0, picture, row, column].long()
+    weight = owner[1, picture, row, column]
+    height, width = sides.shape[-2:]
+    middle = place_centres(height, width, sides.device)[row, column]  # (P, 2)
+    reach = sides[picture, :, row, column]  # (P, 4)
+    boxes = torch.cat([middle - reach[:, :2], middle + reach[:, 2:]], 1)
+    each: Tensor = generalized_box_iou_loss(boxes, batch.boxes[index], reduction="none")
+    return (each * weight).sum() / max(1, len(batch.boxes))
