@@ -20,15 +20,23 @@ class Part(Generic[T]):
     Here one reading follows the other, and those that a later one makes stale are left out.
     """
 
-    def __init__(self, read: Callable[[], Awaitable[T]], draw: Callable[[T], object]) -> None:
+    def __init__(
+        self,
+        read: Callable[[], Awaitable[T]],
+        draw: Callable[[T], object],
+        shown: Callable[[T], object] | None = None,
+    ) -> None:
         """Nothing is shown before :meth:`place`.
 
         Args:
             read: gives what is to be drawn; it may await.
             draw: builds the elements; it must not await.
+            shown: what a person would see of it. Nothing is drawn anew while this stays equal:
+                a button that is replaced under the pointer loses its click.
         """
-        self._read, self._draw = read, draw
+        self._read, self._draw, self._shown = read, draw, shown
         self._turn, self._asked = asyncio.Lock(), 0
+        self._last: object = None
 
     async def place(self) -> None:
         """Draw it here for the first time."""
@@ -52,6 +60,10 @@ class Part(Generic[T]):
                 fault = str(exc)
             if self._box.is_deleted:  # the page was closed meanwhile
                 return
+            seen = fault if fault is not None or self._shown is None else self._shown(data)
+            if self._shown is not None and seen == self._last:
+                return
+            self._last = seen
             self._box.clear()
             with self._box:
                 if fault is None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nicegui import events, ui
 
@@ -37,7 +38,7 @@ async def build(view: View) -> None:
     """Show the page."""
     models = _Models(view)
     await models.show.place()
-    ui.timer(1.0, models.follow)
+    ui.timer(1.0, models.follow)  # what has changed by itself, or through others
 
 
 class _Models:
@@ -50,13 +51,12 @@ class _Models:
         self.name = self.models.default_name()
         self.pair: list[str] = []
         self.told: dict[str, cards.Told] = {}
-        self.state: list[tuple[str, str, str]] = []
-        self.show = Part(self._read, self._draw)
+        self.show = Part(self._read, self._draw, _seen)
 
-    async def follow(self) -> None:
-        """Show what has changed by itself, or through others."""
-        if self.state != _states(await self.models.listing()):
-            self.show.refresh()
+    def follow(self) -> None:
+        """Show what has changed, and how far the shadow has come."""
+        self.show.refresh()
+        self._shadow.refresh()
 
     async def _read(self) -> _Shelf:
         listing = await self.models.listing()
@@ -66,7 +66,6 @@ class _Models:
         return _Shelf(listing, name, await _read_cards(files), await read_proposals(self.view))
 
     def _draw(self, shelf: _Shelf) -> None:
-        self.state = _states(shelf.listing)
         listing = {entry.name: (entry, versions) for entry, versions in shelf.listing}
         if shelf.name is None:
             notice(self.t("no_model"), "bad")
@@ -132,8 +131,7 @@ class _Models:
             if n in metrics
         ]
         ui.label(" · ".join(shown) or t("not_measured"))
-        loaded = entry.loaded.get(version)
-        certificate = loaded.certificate() if loaded else None
+        certificate = _certified(entry, version)
         if found.card.certificate is None:
             ui.label(f"{t('certificate')}: {t('none')}").classes("muted")
         elif certificate is None:
@@ -183,6 +181,7 @@ class _Models:
                 facts(cards.rows(self.told[version], self.t))
             ui.button(self.t("close"), icon="close", on_click=opened.close)
 
+    @ui.refreshable_method
     def _shadow(self, entry: Entry) -> None:
         if entry.shadow is None:
             return
@@ -240,8 +239,26 @@ class _Models:
         ).classes("w-full").props("flat dense data-mark=compare")  # fmt: skip
 
 
-def _states(listing: list[tuple[Entry, list[str]]]) -> list[tuple[str, str, str]]:
-    return [(entry.name, v, entry.state(v)) for entry, versions in listing for v in versions]
+def _seen(shelf: _Shelf) -> object:
+    """All that the page shows but the shadow's counts, as it is now: entries change in place."""
+    entries = [
+        (
+            entry.name, tuple(entry.record.history), tuple(entry.errors.items()),
+            [(v, entry.state(v), _fault(entry, v)) for v in versions],
+        )
+        for entry, versions in shelf.listing
+    ]  # fmt: skip
+    return entries, shelf.name, dict(shelf.told), list(shelf.proposals)
+
+
+def _certified(entry: Entry, version: str) -> dict[str, Any] | None:
+    loaded = entry.loaded.get(version)
+    return loaded.certificate() if loaded else None
+
+
+def _fault(entry: Entry, version: str) -> str | None:
+    certificate = _certified(entry, version)
+    return certificate["fault"] if certificate else None
 
 
 async def _read_cards(files: dict[str, Path]) -> dict[str, cards.Told]:
