@@ -112,6 +112,27 @@ def test_readings_follow_each_other_and_stale_ones_are_left_out() -> None:
     simulate(part.place, then)
 
 
+def test_what_would_look_the_same_is_not_drawn_again() -> None:
+    state = [("OK", 1)]
+    reads: list[tuple[str, int]] = []
+    drawn: list[tuple[str, int]] = []
+
+    async def reading() -> tuple[str, int]:
+        reads.append(state[0])
+        return state[0]
+
+    part = Part(reading, drawn.append, lambda value: value[0])
+
+    async def then(user: Any) -> None:
+        for value in (("OK", 2), ("NG", 3), ("NG", 4)):
+            state[0] = value
+            part.refresh()
+            await until(lambda value=value: reads[-1] == value)  # type: ignore[misc]
+        assert drawn == [("OK", 1), ("NG", 3)]
+
+    simulate(part.place, then)
+
+
 def test_what_cannot_be_read_is_told_and_may_be_read_later() -> None:
     faults: list[StoreError] = []
     drawn: list[ui.label] = []
