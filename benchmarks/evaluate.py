@@ -109,7 +109,7 @@ def prepare_record(inspector: Inspector, record: Record) -> Prepared:
     reference = None
     if inspector.card.reference and record.reference is not None:
         reference = decode(record.reference.read_bytes())
-    return inspector.prepare(decode(record.path.read_bytes()), reference)
+    return inspector.read(record.path.read_bytes(), reference)
 
 
 def rate_json(figure: st.Rate | st.Estimate) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def draw(rng: random.Random) -> Upload:
 @lru_cache(4096)
 def _inspected(inspector: Inspector, data: bytes) -> Inspection:
     """The direct inspection; the good pictures are few, so most are known."""
-    return next(inspector.inspect([inspector.prepare(decode(data))], 1))
+    return next(inspector.inspect([inspector.read(data)], 1))
 
 
 def judge(inspector: Inspector, upload: Upload, said: Said) -> str:

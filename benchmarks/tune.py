@@ -98,7 +98,7 @@ def _prepare(
         tell("pictures", number, len(chosen))
         try:
             reference = None if golden is None else decode(golden.read_bytes())
-            yield inspector.prepare(decode(path.read_bytes()), reference)
+            yield inspector.read(path.read_bytes(), reference)
         except OSError as exc:
             raise SettingsError(f"calibration: {path} cannot be read ({exc.strerror})") from exc
         except TwoninesError as exc:

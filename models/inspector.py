@@ -16,7 +16,7 @@ from twonines.errors import ImageError
 from twonines.models.align import find_shift, shift
 from twonines.models.card import ModelCard
 from twonines.models.decision import decide
-from twonines.models.image import resize
+from twonines.models.image import MAX_PIXELS, Decoded, Size, decode_for, resize
 from twonines.models.outputs import Outputs
 from twonines.models.quality import measure
 from twonines.models.tiling import MAX_TILES, Grid, Merger, cut, pad, plan
@@ -92,7 +92,36 @@ class Inspector:
         """Why the certificate does not hold now; None where it does, or where there is none."""
         return self.session.certificate_fault or self._withdrawn()
 
-    def prepare(self, image: Image, reference: Image | None = None) -> Prepared:
+    def decode(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+        """Decode one picture at no more than the size that :meth:`prepare` needs.
+
+        Raises:
+            ImageError: it cannot be decoded, or needs too many tiles.
+        """
+        return decode_for(data, self._extent, max_pixels=max_pixels)
+
+    def read(
+        self, data: bytes, reference: Image | None = None, *, max_pixels: int = MAX_PIXELS
+    ) -> Prepared:
+        """Decode and prepare one picture; the reference is whole.
+
+        Raises:
+            ImageError: as :meth:`decode` and :meth:`prepare`.
+        """
+        image, size = self.decode(data, max_pixels=max_pixels)
+        return self.prepare(image, reference, size)
+
+    def _extent(self, size: Size) -> Size:
+        grid = self._plan(size)
+        return self.session.input_size if grid is None else grid.extent
+
+    def _plan(self, size: Size) -> Grid | None:
+        tiling, tile = self.card.tiling, self.session.input_size
+        return None if tiling is None else plan(size, tile, tiling, self._max_tiles)
+
+    def prepare(
+        self, image: Image, reference: Image | None = None, size: Size | None = None
+    ) -> Prepared:
         """Resize one picture, align its reference, and plan its tiles.
 
         A reference is resized onto the picture and then moved by at most a few per cent of the
@@ -101,18 +130,18 @@ class Inspector:
         Args:
             image: (H, W, 3) uint8 RGB, of any size.
             reference: (H', W', 3) uint8 RGB, the same part without defects, in the same view.
+            size: (height, width) of the picture as it came, where it was decoded smaller.
 
         Raises:
             ImageError: the picture needs too many tiles, the reference is missing or not wanted,
                 or its sides are in another ratio than the picture's.
         """
-        size = (image.shape[0], image.shape[1])
+        size = size or (image.shape[0], image.shape[1])
         self._check_reference(size, reference)
-        tiling, tile = self.card.tiling, self.session.input_size
-        grid = None if tiling is None else plan(size, tile, tiling, self._max_tiles)
+        grid, tile = self._plan(size), self.session.input_size
         extent = tile if grid is None else grid.extent
         resized = resize(image, extent)
-        quality = measure(image, resized if grid is None else resize(image, tile))
+        quality = measure(size, resized if grid is None else resize(image, tile))
         if reference is not None:
             reference = resize(reference, extent)
             reference = shift(reference, *find_shift(resized, reference))

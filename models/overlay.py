@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 
+from twonines.models.image import MAX_PIXELS, decode
 from twonines.models.inspector import Inspector
 from twonines.types import FloatArray, Image, Inspection, Verdict
 
@@ -22,24 +23,30 @@ _LARGEST = 4 * SMALLEST
 
 
 def explain(
-    inspector: Inspector, image: Image, reference: Image | None = None
+    inspector: Inspector,
+    data: bytes,
+    reference: Image | None = None,
+    *,
+    max_pixels: int = MAX_PIXELS,
 ) -> tuple[Inspection, Image]:
     """Inspect one picture and draw the answer.
 
     Args:
         inspector: of the loaded model.
-        image: (H, W, 3) uint8 RGB, of any size.
+        data: the encoded picture.
         reference: (H', W', 3) uint8 RGB, where the model compares with one.
+        max_pixels: of the picture.
 
     Returns:
         The inspection and the overlay, (h, w, 3) uint8 RGB.
 
     Raises:
-        ImageError: the picture or its reference does not suit the model.
+        ImageError: the picture cannot be decoded, or it or its reference does not suit the model.
     """
-    picture = inspector.prepare(image, reference)
+    picture = inspector.read(data, reference, max_pixels=max_pixels)
     outputs = inspector.outputs(picture)
     inspection = inspector.decide(outputs, [picture])[0]
+    image = decode(data, max_pixels=max_pixels)
     return inspection, draw(image, outputs.defect_map[0], inspection)
 
 

@@ -43,7 +43,7 @@ class QualityLimits(CardPart):
     limits: dict[str, tuple[float, float]]
 
 
-def measure(image: Image, resized: Image) -> dict[str, float]:
+def measure(size: tuple[int, int], resized: Image) -> dict[str, float]:
     """Features of one picture, by name.
 
     ``brightness`` is the mean of the green channel, ``contrast`` its deviation, both in grey
@@ -53,7 +53,7 @@ def measure(image: Image, resized: Image) -> dict[str, float]:
     uploaded picture.
 
     Args:
-        image: (H, W, 3) uint8 RGB, as decoded.
+        size: (height, width) of the uploaded picture.
         resized: (h, w, 3) uint8 RGB, the same picture at the model's input size; what the model
             sees is measured, and the cost does not grow with the upload.
     """
@@ -61,7 +61,7 @@ def measure(image: Image, resized: Image) -> dict[str, float]:
     red, green, blue = (np.ascontiguousarray(resized[:, :, index]) for index in range(3))
     n = green.size
     total, squares = _sum(green), _sum(np.multiply(green, green, dtype=np.uint16))
-    height, width = image.shape[:2]
+    height, width = size
     return {
         "brightness": total / n,
         "contrast": math.sqrt(n * squares - total**2) / n,

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
-from twonines.models.image import count_pixels, decode
+from twonines.models.image import count_pixels
 from twonines.models.inspector import Inspector, Prepared
 from twonines.serving.metrics import Metrics
 from twonines.serving.references import ReferenceImages
@@ -97,10 +97,10 @@ class DecodeStage:
             return
         start = time.perf_counter()
         try:
-            image = decode(data, max_pixels=self._max_pixels)
+            image, size = self._inspector.decode(data, max_pixels=self._max_pixels)
             golden = None if reference is None else self._references.get(reference)
             decoded = time.perf_counter()
-            picture = self._inspector.prepare(image, golden)
+            picture = self._inspector.prepare(image, golden, size)
         except BaseException as exc:
             item.fail(exc)
             return

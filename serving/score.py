@@ -14,7 +14,6 @@ from typing import Any
 
 from twonines.errors import ImageError, InputError, SettingsError
 from twonines.models.card import ModelCard
-from twonines.models.image import decode
 from twonines.models.inspector import Inspector, Prepared
 from twonines.models.session import PROVIDERS, InspectionSession, Provider, available_threads
 from twonines.models.tiling import MAX_TILES
@@ -214,7 +213,7 @@ class _Reader:
         """The prepared picture, or an ERROR that says why it cannot be had."""
         try:
             golden = None if reference is None else self._reference(reference)
-            return self.inspector.prepare(decode(read_bounded(path, self.max_bytes)), golden)
+            return self.inspector.read(read_bounded(path, self.max_bytes), golden)
         except ImageError as exc:
             return Inspection(Verdict.ERROR, error=str(exc))
         except MemoryError:

@@ -51,12 +51,13 @@ def overlay_png(
     Raises:
         ImageError: the picture cannot be decoded.
     """
-    image = decode(data, max_pixels=max_pixels)
     if inspector is None:
         assert recorded is not None
+        image = decode(data, max_pixels=max_pixels)
         return encode_png(draw(image, np.zeros((1, 1), np.float32), recorded))
     golden = None if reference is None else decode(reference, max_pixels=max_pixels)
     if recorded is None:
-        return encode_png(explain(inspector, image, golden)[1])
-    outputs = inspector.outputs(inspector.prepare(image, golden))
+        return encode_png(explain(inspector, data, golden, max_pixels=max_pixels)[1])
+    outputs = inspector.outputs(inspector.read(data, golden, max_pixels=max_pixels))
+    image = decode(data, max_pixels=max_pixels)
     return encode_png(draw(image, outputs.defect_map[0], recorded))

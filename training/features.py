@@ -14,7 +14,7 @@ import onnxruntime as ort
 
 from twonines.datasets.record import Record
 from twonines.errors import ImageError
-from twonines.models.image import decode, load, resize
+from twonines.models.image import Decoded, Size, decode_for, decode_to, load, resize
 from twonines.models.session import available_threads, make_runtime
 from twonines.types import FloatArray, Image
 
@@ -50,21 +50,18 @@ def image_batches(
     with ThreadPoolExecutor(available_threads()) as pool:
         for start in range(0, len(paths), batch_size):
             chunk = paths[start : start + batch_size]
-            yield np.stack(list(pool.map(lambda path: view_of(_load(path, size), view), chunk)))
+            yield np.stack(list(pool.map(lambda path: view_of(load(path, size), view), chunk)))
 
 
-def _load(path: Path, size: tuple[int, int]) -> Image:
-    return resize(read_image(path), size)
-
-
-def read_image(path: Path) -> Image:
-    """A picture (H, W, 3) as it is stored.
+def read_image(path: Path, size: Size) -> Decoded:
+    """A picture resized to ``size``, and the size it is stored with.
 
     Raises:
         ImageError: it cannot be read; the message names the file.
     """
     try:
-        return decode(path.read_bytes())
+        found = decode_for(path.read_bytes(), lambda _: size)
+        return Decoded(resize(found.image, size), found.size)
     except OSError as exc:
         raise ImageError(f"image: {path} cannot be read ({exc.strerror or exc})") from exc
     except ImageError as exc:
@@ -161,7 +158,7 @@ class FeatureExtractor:
         if kept is not None:
             return target, Cached(kept)
         try:
-            return target, view_of(resize(decode(data), self.size), view)
+            return target, view_of(decode_to(data, self.size), view)
         except ImageError as exc:
             return target, ImageError(f"{path}: {exc}")
 

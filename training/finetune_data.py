@@ -14,7 +14,6 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from twonines.datasets.record import Record
-from twonines.models.image import resize
 from twonines.models.network import Layout
 from twonines.models.session import available_threads
 from twonines.training.features import read_image
@@ -90,11 +89,9 @@ def open_gallery(
 
     def fill(index: int) -> None:
         record = records[index]
-        image = read_image(record.path)
-        full = (image.shape[0], image.shape[1])
-        images[index] = resize(image, size)
+        images[index], full = read_image(record.path, size)
         if references is not None and record.reference is not None:
-            references[index] = resize(read_image(record.reference), size)
+            references[index] = read_image(record.reference, size).image
         kinds[index] = shrink(kind_map(record, layout, full), size)
         boxes[index][0][:] *= np.array([size[1] / full[1], size[0] / full[0]] * 2, np.float32)
 

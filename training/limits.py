@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from twonines.datasets.record import Record
-from twonines.models.image import decode, resize
+from twonines.models.image import decode_for, resize
 from twonines.models.quality import QualityLimits, learn_limits, measure
 from twonines.models.session import available_threads
 
@@ -25,8 +25,8 @@ def learn_quality(records: Sequence[Record], size: tuple[int, int], seed: int) -
     order = np.random.default_rng(seed).permutation(len(records))[:MOST]
 
     def features(index: int) -> dict[str, float]:
-        image = decode(records[index].path.read_bytes())
-        return measure(image, resize(image, size))
+        found = decode_for(records[index].path.read_bytes(), lambda _: size)
+        return measure(found.size, resize(found.image, size))
 
     with ThreadPoolExecutor(available_threads()) as pool:
         return learn_limits(pool.map(features, order))

@@ -15,10 +15,11 @@ from torch import nn
 
 from twonines.datasets.record import Record
 from twonines.errors import GateError, ImageError
+from twonines.models.image import decode
 from twonines.models.inspector import Inspector, Prepared
 from twonines.models.session import InspectionSession, Outputs, available_threads
 from twonines.training.export import TOLERANCE
-from twonines.training.features import image_batches, read_image
+from twonines.training.features import image_batches
 from twonines.types import FloatArray, Image, Inspection
 
 BATCH = 8
@@ -143,10 +144,11 @@ def _feeds(
         return
 
     def prepare(record: Record) -> Prepared:
-        golden = None if record.reference is None else read_image(record.reference)
-        image = read_image(record.path)
         try:
-            return inspector.prepare(image, golden)
+            golden = None if record.reference is None else decode(record.reference.read_bytes())
+            return inspector.read(record.path.read_bytes(), golden)
+        except OSError as exc:
+            raise ImageError(f"{exc.filename} cannot be read ({exc.strerror})") from exc
         except ImageError as exc:
             raise type(exc)(f"{record.path}: {exc}") from exc
 

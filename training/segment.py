@@ -10,7 +10,6 @@ import torch
 from twonines.datasets.masks import read_mask
 from twonines.datasets.record import SEVERAL, Record
 from twonines.errors import DatasetError
-from twonines.models.image import resize
 from twonines.models.maps import LEVEL_NAMES, MapBackbone, MapHead, MapWeights, SegmentHead
 from twonines.training.classes import check_split, teach_pictures
 from twonines.training.export import Reference, export_backbone, export_model
@@ -128,12 +127,11 @@ def read_levels(extract: FeatureExtractor, records: Sequence[Record]) -> Iterato
     """
     for start in range(0, len(records), BATCH):
         chunk = records[start : start + BATCH]
-        stored = [read_image(record.path) for record in chunk]
-        images = np.stack([resize(image, extract.size) for image in stored])
+        read = [read_image(record.path, extract.size) for record in chunk]
+        images = np.stack([image for image, _ in read])
         levels = extract.runtime.run(list(LEVEL_NAMES), {"images": images})
-        for i, (record, image) in enumerate(zip(chunk, stored, strict=True)):
-            height, width = image.shape[:2]
-            yield Levels(record, (height, width), [level[i] for level in levels])
+        for i, (record, (_, stored)) in enumerate(zip(chunk, read, strict=True)):
+            yield Levels(record, stored, [level[i] for level in levels])
 
 
 def choose_policy(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twonines.errors import ImageError, InputError
-from twonines.models.image import decode
 from twonines.models.inspector import Inspector, Prepared
 from twonines.types import GOOD, Inspection, Verdict
 
@@ -62,7 +61,7 @@ def judge(inspector: Inspector, cases: Sequence[Case], max_pixels: int) -> Tally
     def prepared() -> Iterator[Prepared | Inspection]:
         for case in cases:
             try:
-                yield inspector.prepare(decode(case.path.read_bytes(), max_pixels=max_pixels))
+                yield inspector.read(case.path.read_bytes(), max_pixels=max_pixels)
             except ImageError as exc:
                 yield Inspection(Verdict.ERROR, error=str(exc))
 

@@ -162,11 +162,11 @@ def _prepare(
 ) -> Iterator[Prepared | Inspection]:
     for digest, reference in pictures:
         try:
-            image = decode(store.get(digest), max_pixels=max_pixels)
+            data = store.get(digest)
             # A model that takes no reference is tried without the one that another had.
             golden = None
             if reference is not None and inspector.card.reference:
                 golden = decode(store.get(reference), max_pixels=max_pixels)
-            yield inspector.prepare(image, golden)
+            yield inspector.read(data, golden, max_pixels=max_pixels)
         except (ImageError, UnknownError) as exc:
             yield Inspection(Verdict.ERROR, error=str(exc))

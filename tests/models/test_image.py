@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from tests.images import png
 from twonines.errors import ImageError, ImageTypeError, TooLargeError
-from twonines.models.image import count_pixels, decode, resize
+from twonines.models.image import count_pixels, decode, decode_for, resize
 
 
 def encoded(image: Image.Image, image_format: str, **options: object) -> bytes:
@@ -228,3 +228,80 @@ def test_wide_grey_out_of_range_is_named() -> None:
 def test_pixels_are_counted_without_decoding() -> None:
     assert count_pixels(png(0, (10, 11))) == 110
     assert count_pixels(b"no picture") == 0
+
+
+def photograph(height: int, width: int) -> Image.Image:
+    rng = np.random.default_rng(3)
+    coarse = rng.integers(60, 200, (height // 40, width // 40, 3), dtype=np.uint8)
+    smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    noise = rng.normal(0, 3, (height, width, 3))
+    return Image.fromarray((np.asarray(smooth) + noise).clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("needed", "got"),
+    [
+        ((224, 224), (800, 1600)),  # a half of 800 rows would be less than twice 224
+        ((200, 224), (400, 800)),
+        ((100, 100), (200, 400)),
+        ((50, 50), (100, 200)),
+        ((8, 8), (100, 200)),  # no less than an eighth
+        ((401, 100), (800, 1600)),
+        ((800, 1600), (800, 1600)),
+        ((2000, 2000), (800, 1600)),
+    ],
+)
+def test_a_jpeg_is_decoded_no_larger_than_needed(
+    needed: tuple[int, int], got: tuple[int, int]
+) -> None:
+    data = encoded(photograph(800, 1600), "JPEG", quality=92)
+    found = decode_for(data, lambda size: needed if size == (800, 1600) else (0, 0))
+    assert found.image.shape == (*got, 3)
+    assert found.size == (800, 1600)
+    difference = resize(found.image, needed).astype(int) - resize(decode(data), needed)
+    assert np.abs(difference).max() <= (30 if needed == (8, 8) else 4)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_what_is_needed_is_said_of_the_upright_picture(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    data = encoded(photograph(400, 1200), "JPEG", exif=exif)
+    upright = (400, 1200) if orientation < 5 else (1200, 400)
+    asked: list[tuple[int, int]] = []
+
+    def needed(size: tuple[int, int]) -> tuple[int, int]:
+        asked.append(size)
+        return (100, 100)
+
+    found = decode_for(data, needed)
+    assert asked == [upright]
+    assert found.size == upright
+    assert found.image.shape[:2] == (upright[0] // 2, upright[1] // 2)
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "BMP", "TIFF", "WEBP"])
+def test_other_formats_are_decoded_whole(image_format: str) -> None:
+    data = encoded(photograph(400, 600), image_format)
+    found = decode_for(data, lambda size: (10, 10))
+    assert found.image.shape == (400, 600, 3)
+    assert found.size == (400, 600)
+
+
+def test_a_damaged_jpeg_is_refused_however_small_it_is_decoded() -> None:
+    data = encoded(photograph(800, 1600), "JPEG")
+    with pytest.raises(ImageError, match="damaged"):
+        decode_for(data[: len(data) * 3 // 4], lambda size: (8, 8))
+
+
+def test_a_size_that_is_refused_is_refused_before_anything_is_decoded() -> None:
+    def needed(size: tuple[int, int]) -> tuple[int, int]:
+        raise ImageError(f"too many tiles for {size}")
+
+    with pytest.raises(ImageError, match=r"too many tiles for \(400, 600\)"):
+        decode_for(encoded(photograph(400, 600), "JPEG"), needed)
+
+
+def test_a_grey_jpeg_is_decoded_smaller_too() -> None:
+    data = encoded(photograph(400, 600).convert("L"), "JPEG")
+    assert decode_for(data, lambda size: (50, 50)).image.shape == (100, 150, 3)

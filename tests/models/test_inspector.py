@@ -9,7 +9,7 @@ from tests.made_models import write_comparing_model, write_spot_model
 from twonines.errors import ImageError
 from twonines.models.card import ModelCard, Policy, Tiling
 from twonines.models.decision import decide
-from twonines.models.image import resize
+from twonines.models.image import encode_png, resize
 from twonines.models.inspector import Inspector, Prepared
 from twonines.models.overlay import explain
 from twonines.models.session import InspectionSession, Outputs
@@ -60,7 +60,7 @@ def test_a_6_pixel_defect_in_4096_pixels_is_found_with_tiles_only(tmp_path: Path
 def test_a_defect_at_any_edge_is_found_at_its_place(
     tiled: InspectionSession, place: tuple[int, int]
 ) -> None:
-    found, drawn = explain(Inspector(tiled), spotted((100, 200), place))
+    found, drawn = explain(Inspector(tiled), encode_png(spotted((100, 200), place)))
     top, left = place
     assert found.verdict is Verdict.NG
     assert [region.box for region in found.regions] == [(left, top, left + 6, top + 6)]
@@ -71,7 +71,7 @@ def test_a_defect_at_any_edge_is_found_at_its_place(
 def test_pictures_smaller_than_a_tile(tiled: InspectionSession, size: tuple[int, int]) -> None:
     inspector = Inspector(tiled)
     for value, verdict in ((0, Verdict.OK), (255, Verdict.NG)):
-        found = explain(inspector, np.full((*size, 3), value, np.uint8))[0]
+        found = explain(inspector, encode_png(np.full((*size, 3), value, np.uint8)))[0]
         assert found.verdict is verdict
         assert [r.box for r in found.regions] == ([(0, 0, size[1], size[0])] if value else [])
 
@@ -154,7 +154,7 @@ def test_a_picture_is_compared_with_its_reference(compares: InspectionSession) -
         (golden, Verdict.OK),
         (spotted((64, 64), (10, 10), (40, 30), (20, 50)), Verdict.NG),
     ):
-        assert explain(inspector, image, golden)[0].verdict is verdict
+        assert explain(inspector, encode_png(image), golden)[0].verdict is verdict
 
 
 def board(side: int) -> Image:
@@ -178,9 +178,9 @@ def test_a_shifted_picture_is_compared_where_it_lies(tmp_path: Path, with_tiles:
     golden = board(128)
     image = np.zeros_like(golden)
     image[3:, 2:] = golden[:-3, :-2]
-    assert explain(inspector, image, golden)[0].verdict is Verdict.OK
+    assert explain(inspector, encode_png(image), golden)[0].verdict is Verdict.OK
     image[20:26, 100:106] = 255
-    found = explain(inspector, image, golden)[0]
+    found = explain(inspector, encode_png(image), golden)[0]
     assert [region.box for region in found.regions] == [(100, 20, 106, 26)]
 
 
@@ -190,7 +190,10 @@ def test_references_are_resized_in_the_same_ratio_and_refused_in_another(
     inspector = Inspector(compares)
     image = np.zeros((100, 200, 3), np.uint8)
     for size in ((100, 200), (50, 100), (400, 800), (100, 203)):
-        assert explain(inspector, image, np.zeros((*size, 3), np.uint8))[0].verdict is Verdict.OK
+        assert (
+            explain(inspector, encode_png(image), np.zeros((*size, 3), np.uint8))[0].verdict
+            is Verdict.OK
+        )
     for size in ((100, 210), (200, 100), (110, 200)):
         with pytest.raises(ImageError, match=f"200 x 100 .* got {size[1]} x {size[0]}"):
             inspector.prepare(image, np.zeros((*size, 3), np.uint8))

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import tiny_card, write_tiny_model
+from twonines.models.image import encode_png
 from twonines.models.inspector import Inspector
 from twonines.models.overlay import SMALLEST, draw, explain
 from twonines.models.session import InspectionSession
@@ -37,7 +38,9 @@ def test_every_verdict_has_its_colour(verdict: Verdict) -> None:
 def test_explain_agrees_with_the_decision(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = write_tiny_model(tmp_path_factory.mktemp("m") / "m.onnx", tiny_card())
     session = InspectionSession.load(path, execution_provider="cpu")
-    inspection, drawn = explain(Inspector(session), np.full((700, 600, 3), 250, np.uint8))
+    inspection, drawn = explain(
+        Inspector(session), encode_png(np.full((700, 600, 3), 250, np.uint8))
+    )
     assert inspection.verdict is Verdict.NG
     assert inspection.regions[0].box == (0, 0, 600, 700)
     assert drawn.shape == (764, 600, 3)

@@ -9,7 +9,9 @@ import pytest
 from tests.conftest import tiny_card
 from tests.images import png
 from twonines.errors import ImageTypeError, NotReadyError, OverloadedError, TwoninesError
+from twonines.models import inspector
 from twonines.models.card import ModelCard
+from twonines.models.image import Decoded
 from twonines.models.session import InspectionSession, Outputs
 from twonines.serving import decoding as module
 from twonines.serving.batcher import Answer, Batcher
@@ -183,10 +185,10 @@ def test_large_pictures_wait_for_each_other_and_small_ones_do_not(
 ) -> None:
     gate, lock, running, most = threading.Event(), threading.Lock(), 0, 0
 
-    def slow(data: bytes, *, max_pixels: int) -> Image:
+    def slow(data: bytes, needed: object, *, max_pixels: int) -> Decoded:
         nonlocal running, most
         if data == b"small":
-            return np.zeros((1, 1, 3), np.uint8)
+            return Decoded(np.zeros((1, 1, 3), np.uint8), (1, 1))
         with lock:
             running += 1
             most = max(most, running)
@@ -195,9 +197,9 @@ def test_large_pictures_wait_for_each_other_and_small_ones_do_not(
             running -= 1
         if data == b"broken":
             raise ImageTypeError("broken")
-        return np.zeros((2, 2, 3), np.uint8)
+        return Decoded(np.zeros((2, 2, 3), np.uint8), (2, 2))
 
-    monkeypatch.setattr(module, "decode", slow)
+    monkeypatch.setattr(inspector, "decode_for", slow)
     monkeypatch.setattr(module, "count_pixels", lambda d: 1 if d == b"small" else 10_000_000)
     fake = Fake()
     fake.gate.set()
