@@ -6,13 +6,14 @@ Whoever changes models for somebody, over HTTP or in the console, goes through h
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from fastapi.concurrency import run_in_threadpool
 
 from twonines.errors import ConflictError, TwoninesError
 from twonines.serving.activation import check_escapes
-from twonines.serving.people.approvals import Approval, Approvals, Verb
+from twonines.serving.people.approvals import Approval, Approvals, Verb, check_user
 from twonines.serving.people.roles import Person
 from twonines.serving.service import Service
 
@@ -69,6 +70,29 @@ class Changes:
         job = partial(doing[verb], name, version)
         await self._record(person, f"model.{verb}", f"{name}/{version}", job)
         return Outcome()
+
+    async def add(self, person: Person, name: str, path: Path) -> str:
+        """Take a copy of a newly taught model; it answers when it is activated, and not before.
+
+        Args:
+            person: who wants it.
+            name: of a model that is there, or of a new one.
+            path: the file.
+
+        Returns:
+            The version that it has become.
+
+        Raises:
+            ForbiddenError: two persons are wanted, and who asks is no user.
+            ConflictError, SettingsError, ModelFileError: as :meth:`Repository.add`.
+        """
+        if self._takes_two:
+            check_user(person)  # else it would lie there, and nobody could propose it
+        models = self._service.models
+        version = await models.next_version(name)
+        job = partial(models.add, name, version, path)
+        await self._record(person, "model.add", f"{name}/{version}", job)
+        return version
 
     async def unload_model(self, person: Person, name: str) -> None:
         """Take a whole model out of service; nobody judges with it then, so one person is enough.

@@ -173,19 +173,32 @@ class Repository(Roster):
             while entry.loaded:
                 self._retire(entry, entry.loaded.popitem()[1])
 
-    async def add(self, name: str, path: Path) -> str:
-        """Take a copy of a model file as the next version of ``name``; nothing answers with it yet.
+    async def next_version(self, name: str) -> str:
+        """The version that :meth:`add` takes next; ``name`` may be new.
 
-        Returns:
-            The version.
+        Raises:
+            SettingsError: the name is none that a folder may have.
+            ConflictError: this service has one model file.
+        """
+        self._change()
+        return await asyncio.to_thread(self._files.next_version, name)
+
+    async def add(self, name: str, version: str, path: Path) -> None:
+        """Take a copy of a model file as a version that does not answer, now or after a restart.
 
         Raises:
             ModelFileError: the file cannot be copied.
             SettingsError: the name is none that a folder may have.
-            ConflictError: this service has one model file.
+            ConflictError: it is not the next version, or this service has one model file.
         """
         async with self._change():
-            return await asyncio.to_thread(self._files.add, name, path)
+            if version != (following := await self.next_version(name)):
+                raise ConflictError(f"version: must be the next, {following}, got {version!r}")
+            entry = self._entries.get(name) or Entry(name)
+            # First of all: a start takes the newest version where nothing is written.
+            await self._write(entry, entry.record)
+            await asyncio.to_thread(self._files.add, name, version, path)
+            self._entries[name] = entry
 
     def _change(self) -> asyncio.Lock:
         if not self._files.writable:

@@ -53,7 +53,7 @@ class Approvals:
         Raises:
             ForbiddenError: it is no user who proposes.
         """
-        _check_user(person)
+        check_user(person)
         now = self._clock()
         made = Approval(new_id(), verb, model, version, digest, person.actor, now, "pending")
         same = (
@@ -108,7 +108,7 @@ class Approvals:
         return replace(found, state=word, decider=person.actor, decided_us=now)
 
     def _check(self, connection: Connection, person: Person, key: str, approved: bool) -> Approval:
-        _check_user(person)
+        check_user(person)
         wanted = select(APPROVALS).where(APPROVALS.c.id == key)
         known = connection.execute(wanted).first() if is_id(key) else None
         if known is None:
@@ -140,7 +140,8 @@ class Approvals:
             return connection.execute(wanted.limit(1)).first() is not None
 
 
-def _check_user(person: Person) -> None:
+def check_user(person: Person) -> None:
+    """Raise ``ForbiddenError`` where it is no user, who alone may propose and approve."""
     # A key has no face: its holder could propose with it and approve in their own name.
     if person.kind != "user":
         raise ForbiddenError(
