@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, FastAPI, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from twonines.errors import NotReadyError, SettingsError, TooLargeError, UnknownError
+from twonines.errors import NotReadyError, SettingsError, UnknownError
+from twonines.serving.intake import read_bounded
 from twonines.serving.people.signing import Signature
 from twonines.serving.service import Service
 from twonines.serving.showing import media_type, viewable
@@ -253,26 +254,23 @@ def add_records(app: FastAPI, service: Service) -> None:
                 "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
             }
         },
-        responses={**_RESPONSES, 409: {"description": "the finding has it already"}},
+        responses={
+            **_RESPONSES,
+            408: {"description": "upload too slow"},
+            409: {"description": "the finding has it already"},
+            413: {"description": "too many bytes"},
+            429: {"description": "upload room full; see Retry-After"},
+        },
     )
     async def finding_picture(request: Request, finding_id: str, model: str) -> dict[str, Any]:
         """Add a picture to the case of a finding, for the model of this name."""
         service.models.entry(model)
         with service.uploads.hold() as held:
-            data = await _read_body(request, service.settings.max_bytes, held.grow_to)
+            limit = min(service.settings.max_bytes, service.settings.max_inflight_bytes)
+            data = await read_bounded(request, service.settings, limit, held)
             if media_type(data) == "application/octet-stream":
                 raise SettingsError("body: must be a picture")
             found = await asyncio.to_thread(
                 records().add_finding_picture, finding_id, data, model_name=model
             )
         return dict(found.public())
-
-
-async def _read_body(request: Request, limit: int, grow_to: Any) -> bytes:
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > limit:
-            raise TooLargeError(f"body: at most {limit} bytes are taken, got more")
-        grow_to(len(data))
-    return bytes(data)
