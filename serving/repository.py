@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from twonines.errors import ConflictError, TwoninesError, UnknownError
-from twonines.models.session import read_model
+from twonines.models.providers import read_model
 from twonines.serving.loaded import LoadedModel
 from twonines.serving.metrics import Metrics
 from twonines.serving.model_files import ModelFiles, Record

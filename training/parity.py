@@ -16,7 +16,9 @@ from torch import nn
 from twonines.datasets.record import Record
 from twonines.errors import GateError, ImageError
 from twonines.models.inspector import Inspector, Prepared
-from twonines.models.session import InspectionSession, Outputs, available_threads
+from twonines.models.outputs import Outputs
+from twonines.models.providers import available_threads
+from twonines.models.session import InspectionSession
 from twonines.training.export import TOLERANCE
 from twonines.training.features import image_batches, read_image
 from twonines.types import FloatArray, Image, Inspection

@@ -10,7 +10,8 @@ from tests.conftest import tiny_card
 from tests.images import png
 from twonines.errors import ImageTypeError, NotReadyError, OverloadedError, TwoninesError
 from twonines.models.card import ModelCard
-from twonines.models.session import InspectionSession, Outputs
+from twonines.models.outputs import Outputs
+from twonines.models.session import InspectionSession
 from twonines.serving import decoding as module
 from twonines.serving.batcher import Answer, Batcher
 from twonines.types import Image, Verdict
