@@ -94,14 +94,20 @@ class Changes:
         await self._record(person, "model.add", f"{name}/{version}", job)
         return version
 
-    async def unload_model(self, person: Person, name: str) -> None:
-        """Take a whole model out of service; nobody judges with it then, so one person is enough.
+    async def unload_model(self, person: Person, name: str) -> Outcome:
+        """Take a whole model out of service, or ask for a second person where it answers.
 
         Raises:
+            ForbiddenError: as :meth:`change`.
             ConflictError, UnknownError: as :meth:`Repository.unload_model`.
         """
-        job = partial(self._service.models.unload_model, name)
-        await self._record(person, "model.unload", name, job)
+        models = self._service.models
+        active = models.entry(name).active
+        if active is not None and self._takes_two:
+            digest = active.session.digest
+            return await self._propose(person, "unload", name, active.version, digest, None)
+        await self._record(person, "model.unload", name, partial(models.unload_model, name))
+        return Outcome()
 
     async def rollback(self, person: Person, name: str, override: str | None = None) -> Outcome:
         """Let the version answer that did before.
@@ -140,11 +146,16 @@ class Changes:
         if approved:
             if found.verb == "rollback" and models.before(name) != version:
                 raise ConflictError("approval: the model has changed since; propose it again")
-            tried = await check_escapes(self._service, name, version, person.actor, override)
+            if found.verb == "unload":
+                models.check_answers(name, digest)
+            else:
+                tried = await check_escapes(self._service, name, version, person.actor, override)
         found = await run_in_threadpool(approvals.decide, person, key, approved)
         if approved:
             if found.verb == "rollback":
                 job = partial(models.rollback, name, digest)
+            elif found.verb == "unload":
+                job = partial(models.unload_model, name, digest)
             else:
                 job = partial(models.activate, name, version, digest)
             told = {"approval": key, "proposer": found.proposer, "digest": digest}

@@ -152,13 +152,18 @@ class Repository(Roster):
             else:
                 self._retire(entry, entry.loaded.pop(version))
 
-    async def unload_model(self, name: str) -> None:
+    async def unload_model(self, name: str, digest: str | None = None) -> None:
         """Take every version out of service, and remember that; those at work answer first.
 
         A roll back brings the version back that answered.
 
+        Args:
+            name: which model.
+            digest: SHA-256 that the version which answers must have.
+
         Raises:
-            ConflictError: nothing of it is loaded, or this service has one model file.
+            ConflictError: nothing of it is loaded, another version answers, or this service has
+                one model file.
             UnknownError: there is no such model.
         """
         async with self._change():
@@ -166,12 +171,22 @@ class Repository(Roster):
             active, record = entry.active, entry.record
             if not entry.loaded:
                 raise ConflictError(f"model: {name} is not loaded")
+            if digest is not None:
+                self.check_answers(name, digest)
             await self._write(entry, Record(history=_pushed(record.history, record.active)))
             self._end_shadow(entry)
             if active is not None:
                 self._show(active, False)
             while entry.loaded:
                 self._retire(entry, entry.loaded.popitem()[1])
+
+    def check_answers(self, name: str, digest: str) -> None:
+        """Raise ``ConflictError`` where another file answers than the one of this digest."""
+        active = self.entry(name).active
+        if active is None or active.session.digest != digest:
+            raise ConflictError(
+                f"model: what answers as {name} has changed since; propose it again"
+            )
 
     async def next_version(self, name: str) -> str:
         """The version that :meth:`add` takes next; ``name`` may be new.

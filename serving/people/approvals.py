@@ -14,12 +14,12 @@ from twonines.serving.store.database import Database
 from twonines.serving.store.ids import is_id, new_id
 
 _VALID_US = 7 * DAY_US
-Verb = Literal["activate", "rollback"]
+Verb = Literal["activate", "rollback", "unload"]
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A proposed change of which version answers; ``digest`` is that of the file as proposed."""
+    """A proposed change of which version answers, if any; ``digest`` is that of its file then."""
 
     id: str
     verb: str
@@ -135,6 +135,7 @@ class Approvals:
         wanted = select(APPROVALS.c.id).where(
             APPROVALS.c.model == model, APPROVALS.c.version == version,
             APPROVALS.c.digest == digest, APPROVALS.c.state == "approved",
+            APPROVALS.c.verb != "unload",
         )  # fmt: skip
         with self._database.reading() as connection:
             return connection.execute(wanted.limit(1)).first() is not None
