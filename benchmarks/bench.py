@@ -18,7 +18,8 @@ from twonines.benchmarks.throughput.ways import measure
 from twonines.datasets.record import Dataset
 from twonines.datasets.splits import Split
 from twonines.errors import InputError, SettingsError
-from twonines.models.session import InspectionSession, available_threads
+from twonines.models.providers import available_threads
+from twonines.models.session import InspectionSession
 from twonines.models.tuning import this_machine
 
 SENSITIVITY = (0.80, 0.85, 0.90, 0.95)

@@ -27,7 +27,8 @@ from twonines.models.costs import Costs, cheapest_thresholds, severities
 from twonines.models.image import preprocessing_digest
 from twonines.models.onnx_file import graph_digest, replace_card
 from twonines.models.parts import Metric
-from twonines.models.session import InspectionSession, Provider, openvino_devices, read_model
+from twonines.models.providers import openvino_devices, read_model
+from twonines.models.session import InspectionSession, Provider
 from twonines.models.whole import write_whole
 from twonines.types import GOOD, Inspection, Verdict
 

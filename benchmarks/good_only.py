@@ -34,7 +34,8 @@ from twonines.datasets.splits import good_only, make_split
 from twonines.models.backbone import Backbone
 from twonines.models.image import load
 from twonines.models.patches import PatchBackbone
-from twonines.models.session import InspectionSession, available_threads, make_runtime
+from twonines.models.providers import available_threads, make_runtime
+from twonines.models.session import InspectionSession
 from twonines.training.anomaly import PatchStream
 from twonines.training.export import export_backbone
 from twonines.training.features import FeatureExtractor, default_cache

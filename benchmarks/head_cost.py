@@ -26,7 +26,8 @@ from twonines.datasets.registry import load_dataset
 from twonines.errors import SettingsError
 from twonines.models.backbone import FrozenNetwork
 from twonines.models.image import load
-from twonines.models.session import InspectionSession, available_threads, make_runtime
+from twonines.models.providers import available_threads, make_runtime
+from twonines.models.session import InspectionSession
 from twonines.training.export import export_backbone
 from twonines.training.features import default_cache
 from twonines.training.lesson import TaskChoice, TeachOptions

@@ -19,7 +19,8 @@ from twonines.models.card import ModelCard
 from twonines.models.decision import find_regions
 from twonines.models.inspector import Inspector, Prepared
 from twonines.models.outputs import Outputs
-from twonines.models.session import InspectionSession, available_threads
+from twonines.models.providers import available_threads
+from twonines.models.session import InspectionSession
 from twonines.types import Inspection, Verdict
 
 _BATCH = 32

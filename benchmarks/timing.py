@@ -10,8 +10,14 @@ from typing import Any
 
 from twonines.errors import SettingsError
 from twonines.models.inspector import Part, stack
-from twonines.models.providers import Precision, ProviderName, Variant, open_runtime
-from twonines.models.session import InspectionSession, available_threads
+from twonines.models.providers import (
+    Precision,
+    ProviderName,
+    Variant,
+    available_threads,
+    open_runtime,
+)
+from twonines.models.session import InspectionSession
 from twonines.models.tuning import TunedChoice
 from twonines.types import Image
 

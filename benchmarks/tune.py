@@ -37,11 +37,12 @@ from twonines.models.providers import (
     Precision,
     ProviderName,
     Variant,
+    available_threads,
     precisions_of,
     read_model,
     why_missing,
 )
-from twonines.models.session import InspectionSession, available_threads, probe_images
+from twonines.models.session import InspectionSession, probe_images
 from twonines.models.tuning import (
     Tuned,
     reduced_path,

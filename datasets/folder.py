@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from twonines.datasets.layout import SUFFIXES, class_name, finish, folders, holding
+from twonines.datasets.layout import class_name, finish, folders, holding
 from twonines.datasets.record import Dataset, DatasetCard, Record
 from twonines.errors import DatasetError
+from twonines.types import PICTURE_SUFFIXES
 
 CARD = DatasetCard(
     name="folder",
@@ -25,7 +26,7 @@ def read(root: Path) -> Dataset:
         Record(path, class_name(folder.name))
         for folder in folders(root)
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
     ]
     if not records:
         raise DatasetError(

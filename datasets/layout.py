@@ -11,11 +11,10 @@ from typing import Any, Literal
 from twonines.datasets.mask_sources import MaskFile, MaskRule
 from twonines.datasets.record import SEVERAL, Dataset, DatasetCard, Record
 from twonines.errors import DatasetError
-from twonines.types import GOOD
+from twonines.types import GOOD, PICTURE_SUFFIXES
 
 Side = Literal["train", "test"]
 SIDES: tuple[Side, ...] = ("train", "test")
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _GOOD_NAMES = frozenset({"good", "ok", "ok_front", "normal", "free", "mt_free", "defect_free"})
 
 
@@ -146,7 +145,9 @@ def pictures(folder: Path) -> list[Path]:
     """Pictures right below a folder, sorted by name."""
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    return sorted(
+        p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file()
+    )
 
 
 def folders(folder: Path) -> list[Path]:

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
-from twonines.datasets.layout import SUFFIXES, existing, find_root, finish, pictures
+from twonines.datasets.layout import existing, find_root, finish, pictures
 from twonines.datasets.mask_sources import MaskFile
 from twonines.datasets.neu_cls import NAMES
 from twonines.datasets.record import Dataset, DatasetCard, Record
 from twonines.datasets.voc import read_voc
+from twonines.types import PICTURE_SUFFIXES
 
 CARD = DatasetCard(
     name="neu-det",
@@ -64,7 +65,7 @@ def _read_kaggle(root: Path) -> Dataset:
         )
         for name, side in sides.items()
         for path in sorted((root / name / "images").glob("*/*"))
-        if path.suffix.lower() in SUFFIXES
+        if path.suffix.lower() in PICTURE_SUFFIXES
     ]
     return finish(CARD, root, records)
 

@@ -8,7 +8,6 @@ from PIL import Image
 
 from twonines.datasets.labelme import outline_box
 from twonines.datasets.layout import (
-    SUFFIXES,
     Side,
     find_root,
     finish,
@@ -20,6 +19,7 @@ from twonines.datasets.mask_sources import MaskPolygons, Point
 from twonines.datasets.pictures import upright_size
 from twonines.datasets.record import Box, Dataset, DatasetCard, Record
 from twonines.errors import DatasetError
+from twonines.types import PICTURE_SUFFIXES
 
 CARD = DatasetCard(
     name="yolo",
@@ -41,7 +41,7 @@ def read(root: Path) -> Dataset:
     found = sorted(
         path
         for path in root.rglob("*")
-        if path.suffix.lower() in SUFFIXES and "images" in path.relative_to(root).parts[:-1]
+        if path.suffix.lower() in PICTURE_SUFFIXES and "images" in path.relative_to(root).parts[:-1]
     )
     folders = {path: path.parent.relative_to(root).as_posix() for path in found}
     has_test = any(side_of(name, has_test=True) == "test" for name in set(folders.values()))

@@ -16,13 +16,16 @@ from twonines.models.certificate import find_fault
 from twonines.models.decision import decide
 from twonines.models.image import preprocessing_digest
 from twonines.models.onnx_file import graph_digest
-from twonines.models.outputs import BOX_NAMES, MAP_NAMES, OUTPUT_NAMES
-from twonines.models.outputs import Outputs as Outputs
-from twonines.models.providers import FILE_PRECISIONS, Precision, open_runtime
-from twonines.models.providers import available_threads as available_threads
-from twonines.models.providers import make_runtime as make_runtime
-from twonines.models.providers import openvino_devices as openvino_devices
-from twonines.models.providers import read_model as read_model
+from twonines.models.outputs import BOX_NAMES, MAP_NAMES, OUTPUT_NAMES, Outputs
+from twonines.models.providers import (
+    FILE_PRECISIONS,
+    Precision,
+    available_threads,
+    make_runtime,
+    open_runtime,
+    openvino_devices,
+    read_model,
+)
 from twonines.models.tuning import Purpose, TunedChoice, find_reduced, find_tuned
 from twonines.models.withdrawal import find_withdrawal
 from twonines.types import Image

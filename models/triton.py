@@ -7,7 +7,8 @@ from pathlib import Path
 import onnxruntime as ort
 
 from twonines.errors import SettingsError
-from twonines.models.session import InspectionSession, make_runtime
+from twonines.models.providers import make_runtime
+from twonines.models.session import InspectionSession
 
 _TYPES = {
     "tensor(uint8)": "TYPE_UINT8",

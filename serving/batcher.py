@@ -17,7 +17,7 @@ from functools import partial
 from twonines.errors import DeadlineError, NotReadyError
 from twonines.models.image import MAX_PIXELS
 from twonines.models.inspector import Inspector, Prepared, Session
-from twonines.models.session import available_threads
+from twonines.models.providers import available_threads
 from twonines.models.tiling import MAX_TILES
 from twonines.serving.admission import Admission, Load
 from twonines.serving.batches import BatchQueue

@@ -6,13 +6,14 @@ Whoever changes models for somebody, over HTTP or in the console, goes through h
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from fastapi.concurrency import run_in_threadpool
 
 from twonines.errors import ConflictError, TwoninesError
 from twonines.serving.activation import check_escapes
-from twonines.serving.people.approvals import Approval, Approvals, Verb
+from twonines.serving.people.approvals import Approval, Approvals, Verb, check_user
 from twonines.serving.people.roles import Person
 from twonines.serving.service import Service
 
@@ -70,14 +71,43 @@ class Changes:
         await self._record(person, f"model.{verb}", f"{name}/{version}", job)
         return Outcome()
 
-    async def unload_model(self, person: Person, name: str) -> None:
-        """Take a whole model out of service; nobody judges with it then, so one person is enough.
+    async def add(self, person: Person, name: str, path: Path) -> str:
+        """Take a copy of a newly taught model; it answers when it is activated, and not before.
+
+        Args:
+            person: who wants it.
+            name: of a model that is there, or of a new one.
+            path: the file.
+
+        Returns:
+            The version that it has become.
 
         Raises:
+            ForbiddenError: two persons are wanted, and who asks is no user.
+            ConflictError, SettingsError, ModelFileError: as :meth:`Repository.add`.
+        """
+        if self._takes_two:
+            check_user(person)  # else it would lie there, and nobody could propose it
+        models = self._service.models
+        version = await models.next_version(name)
+        job = partial(models.add, name, version, path)
+        await self._record(person, "model.add", f"{name}/{version}", job)
+        return version
+
+    async def unload_model(self, person: Person, name: str) -> Outcome:
+        """Take a whole model out of service, or ask for a second person where it answers.
+
+        Raises:
+            ForbiddenError: as :meth:`change`.
             ConflictError, UnknownError: as :meth:`Repository.unload_model`.
         """
-        job = partial(self._service.models.unload_model, name)
-        await self._record(person, "model.unload", name, job)
+        models = self._service.models
+        active = models.entry(name).active
+        if active is not None and self._takes_two:
+            digest = active.session.digest
+            return await self._propose(person, "unload", name, active.version, digest, None)
+        await self._record(person, "model.unload", name, partial(models.unload_model, name))
+        return Outcome()
 
     async def rollback(self, person: Person, name: str, override: str | None = None) -> Outcome:
         """Let the version answer that did before.
@@ -116,11 +146,16 @@ class Changes:
         if approved:
             if found.verb == "rollback" and models.before(name) != version:
                 raise ConflictError("approval: the model has changed since; propose it again")
-            tried = await check_escapes(self._service, name, version, person.actor, override)
+            if found.verb == "unload":
+                models.check_answers(name, digest)
+            else:
+                tried = await check_escapes(self._service, name, version, person.actor, override)
         found = await run_in_threadpool(approvals.decide, person, key, approved)
         if approved:
             if found.verb == "rollback":
                 job = partial(models.rollback, name, digest)
+            elif found.verb == "unload":
+                job = partial(models.unload_model, name, digest)
             else:
                 job = partial(models.activate, name, version, digest)
             told = {"approval": key, "proposer": found.proposer, "digest": digest}

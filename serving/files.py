@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twonines.errors import ImageError, InputError, TooLargeError
+from twonines.types import PICTURE_SUFFIXES
 
-SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-)
 MAX_BYTES = 256 << 20
 
 
@@ -73,7 +71,7 @@ def _walk(folder: Path) -> tuple[list[Path], set[str], set[str]]:
     for place, folders, files in os.walk(folder, onerror=refuse):
         linked |= {os.path.abspath(p) for n in folders if os.path.islink(p := _at(place, n))}
         for name in files:
-            if Path(name).suffix.lower() in SUFFIXES:
+            if Path(name).suffix.lower() in PICTURE_SUFFIXES:
                 pictures.append(Path(place, name))
             else:
                 others.add(os.path.abspath(_at(place, name)))

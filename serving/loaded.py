@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from twonines.models.inspector import Inspector
-from twonines.models.session import InspectionSession, read_model
+from twonines.models.providers import read_model
+from twonines.models.session import InspectionSession
 from twonines.serving.batcher import Batcher
 from twonines.serving.loading import reload_same, warm
 from twonines.serving.metrics import Metrics, ModelValues

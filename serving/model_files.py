@@ -27,6 +27,11 @@ class Record(BaseModel):
     history: tuple[str, ...] = ()
     shadow: str | None = None
 
+    @property
+    def was_used(self) -> bool:
+        """Whether any version was ever put in charge."""
+        return bool(self.active or self.history)
+
 
 _STATE = TypeAdapter(dict[str, Record])
 
@@ -45,8 +50,11 @@ class ModelFiles(Protocol):
     def write_state(self, state: Mapping[str, Record]) -> None:
         """Remember what is active."""
 
-    def add(self, name: str, path: Path) -> str:
-        """Take a copy of a model file as the next version of ``name``."""
+    def next_version(self, name: str) -> str:
+        """The version that the next file of ``name`` becomes."""
+
+    def add(self, name: str, version: str, path: Path) -> None:
+        """Take a copy of a model file as a new version of ``name``."""
 
 
 class SingleFile:
@@ -69,7 +77,11 @@ class SingleFile:
     def write_state(self, state: Mapping[str, Record]) -> None:
         """Nothing needs to be remembered."""
 
-    def add(self, name: str, path: Path) -> str:
+    def next_version(self, name: str) -> str:
+        """Never called, since nothing can be changed."""
+        raise NotImplementedError
+
+    def add(self, name: str, version: str, path: Path) -> None:
         """Never called, since nothing can be changed."""
         raise NotImplementedError
 
@@ -106,28 +118,34 @@ class ModelFolder:
             for name, versions in sorted(found.items())
         }
 
-    def add(self, name: str, path: Path) -> str:
-        """Copy a model file to the next whole number among the versions of ``name``.
+    def next_version(self, name: str) -> str:
+        """The next whole number among the versions of ``name``.
 
         Raises:
             SettingsError: the name is none that a folder may have.
-            ModelFileError: the file cannot be copied.
         """
         if not _NAME.fullmatch(name):
             raise SettingsError(
                 "model: must be 1 to 100 letters, digits, dots, lines and underscores, a letter "
                 f"or digit first, got {name!r}"
             )
+        taken = [int(f.name) for f in self._folder.glob(f"{name}/*") if f.name.isdecimal()]
+        return str(max(taken, default=0) + 1)
+
+    def add(self, name: str, version: str, path: Path) -> None:
+        """Copy a model file to a version that is not there yet.
+
+        Raises:
+            ModelFileError: the file cannot be copied.
+        """
         try:
             (self._folder / name).mkdir(exist_ok=True)
-            taken = [int(f.name) for f in (self._folder / name).iterdir() if f.name.isdecimal()]
-            version = self._folder / name / str(max(taken, default=0) + 1)
             # Complete before it has its name, so that no scan finds half a file.
             part = Path(tempfile.mkdtemp(prefix=".adding-", dir=self._folder))
             try:
                 shutil.copyfile(path, part / FILE_NAME)
                 part.chmod(0o755)
-                os.replace(part, version)
+                os.replace(part, self._folder / name / version)
             except BaseException:
                 shutil.rmtree(part, ignore_errors=True)
                 raise
@@ -135,7 +153,6 @@ class ModelFolder:
             raise ModelFileError(
                 f"model: {path} cannot be copied into {self._folder} ({exc.strerror or exc})"
             ) from exc
-        return version.name
 
     def read_state(self) -> dict[str, Record]:
         """What was active when the service ended.

@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, FastAPI, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from twonines.errors import NotReadyError, SettingsError, TooLargeError, UnknownError
+from twonines.errors import NotReadyError, SettingsError, UnknownError
+from twonines.serving.intake import read_bounded
+from twonines.serving.people.signing import Signature
 from twonines.serving.service import Service
 from twonines.serving.showing import media_type, viewable
 from twonines.serving.store.entries import Recorded
@@ -21,8 +23,6 @@ _FILTERS = {
     "line", "station", "part_id", "lot", "verdict", "class", "picture_digest", "model", "since",
     "until", "due", "decided", "limit", "cursor", "order",
 }  # fmt: skip
-NOBODY = "nobody"
-"""Who acts where nobody has to say who they are."""
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"description": "an argument is outside its range"},
     404: {"description": "not recorded, or its picture is not kept"},
@@ -199,17 +199,19 @@ def add_records(app: FastAPI, service: Service) -> None:
     )
     async def review(request: Request, inspection_id: str, body: ReviewBody) -> dict[str, Any]:
         """One person's decision on an inspection."""
-        who = acting(request, "reviewer", body.reviewer)
+        person = request.state.person
+        signed = Signature.of(person, "reviewer", body.reviewer)
         found = await asyncio.to_thread(
             records().add_review,
             known(inspection_id),
-            reviewer=who,
+            reviewer=signed.name,
             verdict=body.verdict,
             defect_class=body.defect_class,
             note=body.note,
             seconds=body.seconds,
         )
-        await service.note_act(who, "review", inspection_id, {"verdict": body.verdict})
+        told = {"verdict": body.verdict, **signed.told}
+        await service.note_act(person.actor, "review", inspection_id, told)
         return await shown(found)
 
     @app.get("/v1/findings", tags=["records"], responses=_RESPONSES)
@@ -232,12 +234,14 @@ def add_records(app: FastAPI, service: Service) -> None:
         ``pictures`` says how many pictures have joined. Where a picture was not kept it can be
         sent to ``/v1/findings/{id}/pictures``.
         """
-        who = acting(request, "reporter", body.reporter)
+        person = request.state.person
+        signed = Signature.of(person, "reporter", body.reporter)
         report = Report(**body.model_dump(exclude={"reporter"}))
         if report.inspection_id is not None:
             known(report.inspection_id)
-        found = await asyncio.to_thread(records().add_finding, report, reporter=who)
-        await service.note_act(who, "finding", found.id, {"kind": found.kind})
+        found = await asyncio.to_thread(records().add_finding, report, reporter=signed.name)
+        told = {"kind": found.kind, **signed.told}
+        await service.note_act(person.actor, "finding", found.id, told)
         return dict(found.public())
 
     @app.post(
@@ -250,40 +254,23 @@ def add_records(app: FastAPI, service: Service) -> None:
                 "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
             }
         },
-        responses={**_RESPONSES, 409: {"description": "the finding has it already"}},
+        responses={
+            **_RESPONSES,
+            408: {"description": "upload too slow"},
+            409: {"description": "the finding has it already"},
+            413: {"description": "too many bytes"},
+            429: {"description": "upload room full; see Retry-After"},
+        },
     )
     async def finding_picture(request: Request, finding_id: str, model: str) -> dict[str, Any]:
         """Add a picture to the case of a finding, for the model of this name."""
         service.models.entry(model)
         with service.uploads.hold() as held:
-            data = await _read_body(request, service.settings.max_bytes, held.grow_to)
+            limit = min(service.settings.max_bytes, service.settings.max_inflight_bytes)
+            data = await read_bounded(request, service.settings, limit, held)
             if media_type(data) == "application/octet-stream":
                 raise SettingsError("body: must be a picture")
             found = await asyncio.to_thread(
                 records().add_finding_picture, finding_id, data, model_name=model
             )
         return dict(found.public())
-
-
-async def _read_body(request: Request, limit: int, grow_to: Any) -> bytes:
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > limit:
-            raise TooLargeError(f"body: at most {limit} bytes are taken, got more")
-        grow_to(len(data))
-    return bytes(data)
-
-
-def acting(request: Request, name: str, given: str | None) -> str:
-    """Who acts: the person that is known, else who the body says.
-
-    Raises:
-        SettingsError: the body names somebody else.
-    """
-    person = getattr(request.state, "person", None)
-    if person is None or person.kind == "local":
-        return given or NOBODY
-    if given not in (None, person.name):
-        raise SettingsError(f"{name}: must be the person who asks, {person.name}, got {given!r}")
-    return str(person.name)

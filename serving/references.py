@@ -10,9 +10,9 @@ from pathlib import Path
 from twonines.errors import ImageError, InputError, SettingsError
 from twonines.models.card import ModelCard
 from twonines.models.image import MAX_PIXELS, decode
-from twonines.serving.files import SUFFIXES, read_bounded
+from twonines.serving.files import read_bounded
 from twonines.settings import ServeSettings
-from twonines.types import Image
+from twonines.types import PICTURE_SUFFIXES, Image
 
 KEPT_BYTES = 128 << 20
 FIELDS = ("folder", "folder_name", "stem", "head", "suffix")
@@ -113,7 +113,7 @@ def open_references(settings: ServeSettings, card: ModelCard) -> StoredReference
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
+    return path.suffix.lower() in PICTURE_SUFFIXES
 
 
 class Template:

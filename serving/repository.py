@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from twonines.errors import ConflictError, TwoninesError, UnknownError
-from twonines.models.session import read_model
+from twonines.models.providers import read_model
 from twonines.serving.loaded import LoadedModel
 from twonines.serving.metrics import Metrics
 from twonines.serving.model_files import ModelFiles, Record
@@ -152,13 +152,18 @@ class Repository(Roster):
             else:
                 self._retire(entry, entry.loaded.pop(version))
 
-    async def unload_model(self, name: str) -> None:
+    async def unload_model(self, name: str, digest: str | None = None) -> None:
         """Take every version out of service, and remember that; those at work answer first.
 
         A roll back brings the version back that answered.
 
+        Args:
+            name: which model.
+            digest: SHA-256 that the version which answers must have.
+
         Raises:
-            ConflictError: nothing of it is loaded, or this service has one model file.
+            ConflictError: nothing of it is loaded, another version answers, or this service has
+                one model file.
             UnknownError: there is no such model.
         """
         async with self._change():
@@ -166,6 +171,8 @@ class Repository(Roster):
             active, record = entry.active, entry.record
             if not entry.loaded:
                 raise ConflictError(f"model: {name} is not loaded")
+            if digest is not None:
+                self.check_answers(name, digest)
             await self._write(entry, Record(history=_pushed(record.history, record.active)))
             self._end_shadow(entry)
             if active is not None:
@@ -173,19 +180,40 @@ class Repository(Roster):
             while entry.loaded:
                 self._retire(entry, entry.loaded.popitem()[1])
 
-    async def add(self, name: str, path: Path) -> str:
-        """Take a copy of a model file as the next version of ``name``; nothing answers with it yet.
+    def check_answers(self, name: str, digest: str) -> None:
+        """Raise ``ConflictError`` where another file answers than the one of this digest."""
+        active = self.entry(name).active
+        if active is None or active.session.digest != digest:
+            raise ConflictError(
+                f"model: what answers as {name} has changed since; propose it again"
+            )
 
-        Returns:
-            The version.
+    async def next_version(self, name: str) -> str:
+        """The version that :meth:`add` takes next; ``name`` may be new.
+
+        Raises:
+            SettingsError: the name is none that a folder may have.
+            ConflictError: this service has one model file.
+        """
+        self._change()
+        return await asyncio.to_thread(self._files.next_version, name)
+
+    async def add(self, name: str, version: str, path: Path) -> None:
+        """Take a copy of a model file as a version that does not answer, now or after a restart.
 
         Raises:
             ModelFileError: the file cannot be copied.
             SettingsError: the name is none that a folder may have.
-            ConflictError: this service has one model file.
+            ConflictError: it is not the next version, or this service has one model file.
         """
         async with self._change():
-            return await asyncio.to_thread(self._files.add, name, path)
+            if version != (following := await self.next_version(name)):
+                raise ConflictError(f"version: must be the next, {following}, got {version!r}")
+            entry = self._entries.get(name) or Entry(name)
+            # First of all: a start takes the newest version where nothing is written.
+            await self._write(entry, entry.record)
+            await asyncio.to_thread(self._files.add, name, version, path)
+            self._entries[name] = entry
 
     def _change(self) -> asyncio.Lock:
         if not self._files.writable:

@@ -83,11 +83,14 @@ class Roster:
     async def start(self) -> None:
         """Load what was active, or the newest version of a model that has never been.
 
+        Where two persons are wanted, only the first start takes the newest, and writes that down
+        at once: a file that is put into the folder later must not answer by a restart.
+
         A version that cannot be loaded leaves its model without an answer: another version would
         judge parts that nobody wanted it to judge.
 
         Raises:
-            ModelFileError: no model could be loaded, or the state is damaged.
+            ModelFileError: no model could be loaded, or the state is damaged or cannot be written.
             SettingsError: there is no model, or no such default model.
         """
         files = await asyncio.to_thread(self._files.scan)
@@ -95,7 +98,9 @@ class Roster:
         self._check_names(files)
         failed: TwoninesError | None = None
         for name, versions in files.items():
-            record = state.get(name) or Record(active=list(versions)[-1])
+            begins = not (self._settings.two_person and state)
+            first = Record(active=list(versions)[-1] if begins else None)
+            record = state.get(name, first)
             entry = self._entries[name] = Entry(name, record)
             for version in (record.active, record.shadow):
                 if version is not None:
@@ -110,10 +115,14 @@ class Roster:
             if twin is not None:
                 entry.shadow = Shadow(twin, self._shadow_metrics)
         for name in state.keys() - files.keys():
-            log.error("model %s was in use, and its files are gone", name)
-            self._entries[name] = Entry(name, state[name])
+            if state[name].was_used:
+                log.error("model %s was in use, and its files are gone", name)
+                self._entries[name] = Entry(name, state[name])
         if failed and not self.ready:
             raise failed
+        if self._settings.two_person and not files.keys() <= state.keys():
+            records = {name: entry.record for name, entry in self._entries.items()}
+            await asyncio.to_thread(self._files.write_state, records)
 
     def _check_names(self, files: Mapping[str, Mapping[str, Path]]) -> None:
         if not files:
@@ -147,10 +156,14 @@ class Roster:
         return any(e.active and e.active.batcher.is_broken for e in self._entries.values())
 
     def default_name(self) -> str | None:
-        """The model that answers where a request names none."""
-        if self._settings.default_model or len(self._entries) != 1:
+        """The model that answers where a request names none.
+
+        One that has never been in use makes no request ambiguous.
+        """
+        used = [name for name, entry in self._entries.items() if entry.record.was_used]
+        if self._settings.default_model or len(used) != 1:
             return self._settings.default_model
-        return next(iter(self._entries))
+        return used[0]
 
     def entry(self, name: str | None) -> Entry:
         """The model of this name, or the default one.

@@ -15,7 +15,8 @@ from typing import Any
 from twonines.errors import ImageError, InputError, SettingsError
 from twonines.models.card import ModelCard
 from twonines.models.inspector import Inspector, Prepared
-from twonines.models.session import PROVIDERS, InspectionSession, Provider, available_threads
+from twonines.models.providers import available_threads
+from twonines.models.session import PROVIDERS, InspectionSession, Provider
 from twonines.models.tiling import MAX_TILES
 from twonines.serving.files import MAX_BYTES, find_pictures, read_bounded, state
 from twonines.serving.journal import open_journal, read_header, shown

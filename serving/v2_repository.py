@@ -111,17 +111,24 @@ def add_v2_repository(app: FastAPI, service: Service) -> None:
             )
         models = service.models
         done = await _load(changes, request.state.person, models, name, version or given)
-        if done.approval:  # not 200: the public client would take the model for loaded
-            text = f"model: {done.approval.subject} is proposed; another person must approve"
-            return JSONResponse({"error": text, "approval": done.approval.id}, 202)
-        return JSONResponse({})
+        return _answer(done, "load")
 
     @app.post(_MODEL + "/unload", tags=["v2"], responses=_STATES, openapi_extra=_UNLOAD_BODY)
-    async def unload(request: Request, name: str) -> dict[str, Any]:
-        """Take the model out of service: every version of it, when it has answered."""
+    async def unload(request: Request, name: str) -> JSONResponse:
+        """Take the model out of service: every version of it, when it has answered.
+
+        Where two persons are wanted, 202 with a proposal.
+        """
         await read(request, _Unload)
-        await changes.unload_model(request.state.person, name)
-        return {}
+        return _answer(await changes.unload_model(request.state.person, name), "unload")
+
+
+def _answer(done: Outcome, verb: str) -> JSONResponse:
+    if done.approval is None:
+        return JSONResponse({})
+    # Not 200: the public client would take it for done.
+    text = f"model: {verb} of {done.approval.subject} is proposed; another person must approve"
+    return JSONResponse({"error": text, "approval": done.approval.id}, 202)
 
 
 async def _load(

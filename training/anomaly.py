@@ -11,7 +11,7 @@ from twonines.datasets.splits import Split
 from twonines.errors import DatasetError
 from twonines.models.card import Calibration, Policy
 from twonines.models.patches import PatchBackbone, PatchHead
-from twonines.models.session import available_threads, make_runtime
+from twonines.models.providers import available_threads, make_runtime
 from twonines.training.export import Reference, export_backbone, export_model
 from twonines.training.features import image_batches
 from twonines.training.lesson import Lesson, Taught

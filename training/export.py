@@ -16,7 +16,7 @@ from twonines.errors import GateError
 from twonines.models.backbone import FrozenNetwork, weights_digest
 from twonines.models.card import CARD_KEY, ModelCard
 from twonines.models.outputs import OUTPUT_NAMES
-from twonines.models.session import make_runtime
+from twonines.models.providers import make_runtime
 
 OPSET = 18
 _IR_VERSION = 10

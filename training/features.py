@@ -15,7 +15,7 @@ import onnxruntime as ort
 from twonines.datasets.record import Record
 from twonines.errors import ImageError
 from twonines.models.image import Decoded, Size, decode_for, decode_to, load, resize
-from twonines.models.session import available_threads, make_runtime
+from twonines.models.providers import available_threads, make_runtime
 from twonines.types import FloatArray, Image
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from torchvision import tv_tensors
 
 from twonines.datasets.record import Record
 from twonines.models.network import Layout
-from twonines.models.session import available_threads
+from twonines.models.providers import available_threads
 from twonines.training.features import read_image
 from twonines.training.finetune_augment import AugmentPlan, build, cut_to_canvas
 from twonines.training.finetune_labels import (

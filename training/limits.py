@@ -7,8 +7,8 @@ import numpy as np
 
 from twonines.datasets.record import Record
 from twonines.models.image import decode_for, resize
+from twonines.models.providers import available_threads
 from twonines.models.quality import QualityLimits, learn_limits, measure
-from twonines.models.session import available_threads
 
 MOST = 512
 """Pictures that are looked at; more do not move the quantiles, and teaching takes seconds."""

@@ -17,7 +17,9 @@ from twonines.datasets.record import Record
 from twonines.errors import GateError, ImageError
 from twonines.models.image import decode
 from twonines.models.inspector import Inspector, Prepared
-from twonines.models.session import InspectionSession, Outputs, available_threads
+from twonines.models.outputs import Outputs
+from twonines.models.providers import available_threads
+from twonines.models.session import InspectionSession
 from twonines.training.export import TOLERANCE
 from twonines.training.features import image_batches
 from twonines.types import FloatArray, Image, Inspection

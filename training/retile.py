@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from twonines.errors import SettingsError
 from twonines.models.card import CARD_KEY, ModelCard, Tiling
-from twonines.models.session import InspectionSession, read_model
+from twonines.models.providers import read_model
+from twonines.models.session import InspectionSession
 
 
 def tile_model(model: Path, out: Path, *, overlap: float, scale: float) -> ModelCard:

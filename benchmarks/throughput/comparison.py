@@ -30,7 +30,8 @@ from twonines.benchmarks.throughput.variants import (
 )
 from twonines.benchmarks.throughput.wire import build_upload, find_score
 from twonines.errors import GateError
-from twonines.models.session import InspectionSession, Provider, available_threads
+from twonines.models.providers import available_threads
+from twonines.models.session import InspectionSession, Provider
 
 SCHEMA = 1
 WARM_UP, WARM_UP_CLIENTS = 96, 32

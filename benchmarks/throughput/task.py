@@ -12,7 +12,8 @@ import numpy as np
 from twonines.benchmarks.throughput.ways import BATCH
 from twonines.errors import SettingsError
 from twonines.models.image import decode, resize
-from twonines.models.session import InspectionSession, available_threads
+from twonines.models.providers import available_threads
+from twonines.models.session import InspectionSession
 from twonines.types import Image
 
 PICTURES = 128

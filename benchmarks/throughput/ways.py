@@ -21,7 +21,8 @@ from twonines.benchmarks.throughput.running import (
 )
 from twonines.errors import GateError
 from twonines.models.image import decode, resize
-from twonines.models.session import InspectionSession, available_threads
+from twonines.models.providers import available_threads
+from twonines.models.session import InspectionSession
 
 Progress = Callable[[str], None]
 BATCH = 32

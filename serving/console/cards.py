@@ -10,7 +10,7 @@ from twonines.errors import ModelFileError
 from twonines.models.card import ModelCard
 from twonines.models.onnx_file import read_card
 from twonines.models.parts import Metric
-from twonines.models.session import read_model
+from twonines.models.providers import read_model
 from twonines.serving.console.texts import Words
 
 MAIN = ("accuracy", "escape_rate", "overkill_rate", "review")

@@ -271,9 +271,9 @@ class _History:
                 ui.button(t("report"), icon="send", on_click=report).props("data-mark=report")
 
     async def keep(self, made: Report) -> None:
-        name = self.view.person.name
-        kept = await ask(lambda: self.records.add_finding(made, reporter=name))
-        await self.view.desk.service.note_act(name, "finding", kept.id, {"kind": kept.kind})
+        actor = self.view.person.actor
+        kept = await ask(lambda: self.records.add_finding(made, reporter=actor))
+        await self.view.desk.service.note_act(actor, "finding", kept.id, {"kind": kept.kind})
 
 
 def _filters(values: Mapping[str, Any]) -> Filters:

@@ -7,7 +7,7 @@ from nicegui import events, ui
 
 from twonines.errors import TwoninesError
 from twonines.serving.console.drawing import Part
-from twonines.serving.console.parts import notice, tile, verdict
+from twonines.serving.console.parts import notice, tile, told, verdict
 from twonines.serving.console.recorded import (
     Pictures,
     ask,
@@ -18,6 +18,7 @@ from twonines.serving.console.recorded import (
     show_pictures,
 )
 from twonines.serving.console.view import View
+from twonines.serving.people.signing import Signature
 from twonines.serving.store.entries import Recorded
 
 BATCH = 50
@@ -52,13 +53,13 @@ class _Review:
         self.since = 0.0
         self.busy = False
         self.more = False
-        self.reviewer = view.person.name
+        self.signed = Signature.of(view.person, "reviewer", None)
         self.counters = Part(self.read_counters, self.draw_counters)
         self.show = Part(self.read_item, self.draw_item)
 
     async def build(self) -> None:
         if self.view.is_local:  # nobody has logged in, and two of them must be told apart
-            ui.input(self.t("your_name"), value=self.reviewer).props(
+            ui.input(self.t("your_name"), value=self.signed.name).props(
                 "maxlength=200 data-mark=reviewer"
             ).on_value_change(lambda e: self.call_me(str(e.value)))
         await self.fill()
@@ -67,23 +68,28 @@ class _Review:
         ui.keyboard(self.key, repeating=False)
 
     async def call_me(self, name: str) -> None:
-        self.reviewer = name.strip() or self.view.person.name
-        await self.again()
+        async def call() -> None:
+            self.signed = Signature.of(self.view.person, "reviewer", name.strip() or None)
+
+        if await told(self.view, call()):
+            await self.again()
 
     async def fill(self) -> None:
-        page = await ask(lambda: self.records.queue(reviewer=self.reviewer, limit=BATCH))
+        page = await ask(lambda: self.records.queue(reviewer=self.signed.name, limit=BATCH))
         self.queue, self.more, self.place = list(page.items), page.cursor is not None, 0
 
     async def read_counters(self) -> _Told:
         agreed, pairs = await ask(self.records.agreement)
         return _Told(agreed, pairs, await ask(self.records.decisions))
 
-    def draw_counters(self, told: _Told) -> None:
-        t, decisions = self.t, told.decisions
+    def draw_counters(self, counted: _Told) -> None:
+        t, decisions = self.t, counted.decisions
         people = self.view.desk.service.settings.reviewers
         waiting = f"{len(self.queue)}{'+' if self.more else ''}"
         share = (
-            f"{told.agreed / told.pairs:.0%} ({told.agreed}/{told.pairs})" if told.pairs else "–"
+            f"{counted.agreed / counted.pairs:.0%} ({counted.agreed}/{counted.pairs})"
+            if counted.pairs
+            else "–"
         )
         with ui.row().classes("w-full items-stretch"):
             tile(t("waiting"), waiting, "hourglass_empty", "waiting")
@@ -175,15 +181,15 @@ class _Review:
             found = await ask(
                 lambda: self.records.add_review(
                     item.id,
-                    reviewer=self.reviewer,
+                    reviewer=self.signed.name,
                     verdict=value,
                     defect_class=kind,
                     note=self.note,
                     seconds=seconds,
                 )  # fmt: skip
             )
-            service, told = self.view.desk.service, {"verdict": value}
-            await service.note_act(self.reviewer, "review", item.id, told)
+            service, said = self.view.desk.service, {"verdict": value, **self.signed.told}
+            await service.note_act(self.view.person.actor, "review", item.id, said)
             if found.due:
                 ui.notify(self.t("another_person"), type="info")
             self.done += 1

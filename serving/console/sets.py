@@ -8,8 +8,7 @@ from pathlib import Path
 
 from twonines.errors import ConflictError, SettingsError
 from twonines.models.image import decode
-from twonines.serving.files import SUFFIXES
-from twonines.types import GOOD
+from twonines.types import GOOD, PICTURE_SUFFIXES
 
 _NAME = re.compile(r"\w[\w .-]{0,79}")
 """Letters of any script, digits and a few signs; no separator of folders, no dot first."""
@@ -55,7 +54,9 @@ def read_set(folder: Path) -> PictureSet:
     return PictureSet(
         folder,
         {
-            name: sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES)
+            name: sorted(
+                p for p in (folder / name).rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES
+            )
             for name in names
         },
     )
@@ -109,8 +110,10 @@ def add_picture(chosen: PictureSet, name: str, file: str, data: bytes, max_pixel
     """
     decode(data, max_pixels=max_pixels)
     suffix = Path(file).suffix.lower()
-    if suffix not in SUFFIXES:
-        raise SettingsError(f"file: must end in {', '.join(sorted(SUFFIXES))}, got {file!r}")
+    if suffix not in PICTURE_SUFFIXES:
+        raise SettingsError(
+            f"file: must end in {', '.join(sorted(PICTURE_SUFFIXES))}, got {file!r}"
+        )
     stem = _UNSAFE.sub("_", Path(file).stem)[:60].lstrip(".") or "picture"
     digest = hashlib.sha256(data).hexdigest()[:10]
     folder = chosen.folder / check_name(name, "class")

@@ -245,15 +245,14 @@ class _Teach:
         self.run.refresh()
 
     async def activate(self, model: Path, name: str) -> None:
-        service, person = self.view.desk.service, self.view.person
+        changes, person = Changes(self.view.desk.service), self.view.person
         added = ""
 
         async def change(why: str | None) -> Outcome:
             nonlocal added
             if not added:  # where a reason is asked for, it is the same version that is tried again
-                added = await service.models.add(name, model)
-                await service.note_act(person.actor, "model.add", f"{name}/{added}")
-            return await Changes(service).change(person, name, added, "activate", why)
+                added = await changes.add(person, name, model)
+            return await changes.change(person, name, added, "activate", why)
 
         with ui.context.client:  # the button may be drawn anew meanwhile
             if await confirmed(self.view, self.t("activate_taught_sure", name=name)):

@@ -80,6 +80,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "shadow": ("Run as shadow", "作为影子运行"),
     "unload": ("Unload", "卸载"),
+    "rollback": ("Roll back to", "回退到"),
     "roll_back": ("Roll back to {version}", "回退到 {version}"),
     "roll_back_sure": ("Let {name} {version} answer again?", "重新由 {name} {version} 作答？"),
     "shadow_of": ("Shadow {shadow} beside {active}", "影子 {shadow} 与 {active} 并行"),

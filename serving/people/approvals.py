@@ -14,12 +14,12 @@ from twonines.serving.store.database import Database
 from twonines.serving.store.ids import is_id, new_id
 
 _VALID_US = 7 * DAY_US
-Verb = Literal["activate", "rollback"]
+Verb = Literal["activate", "rollback", "unload"]
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A proposed change of which version answers; ``digest`` is that of the file as proposed."""
+    """A proposed change of which version answers, if any; ``digest`` is that of its file then."""
 
     id: str
     verb: str
@@ -53,7 +53,7 @@ class Approvals:
         Raises:
             ForbiddenError: it is no user who proposes.
         """
-        _check_user(person)
+        check_user(person)
         now = self._clock()
         made = Approval(new_id(), verb, model, version, digest, person.actor, now, "pending")
         same = (
@@ -108,7 +108,7 @@ class Approvals:
         return replace(found, state=word, decider=person.actor, decided_us=now)
 
     def _check(self, connection: Connection, person: Person, key: str, approved: bool) -> Approval:
-        _check_user(person)
+        check_user(person)
         wanted = select(APPROVALS).where(APPROVALS.c.id == key)
         known = connection.execute(wanted).first() if is_id(key) else None
         if known is None:
@@ -135,12 +135,14 @@ class Approvals:
         wanted = select(APPROVALS.c.id).where(
             APPROVALS.c.model == model, APPROVALS.c.version == version,
             APPROVALS.c.digest == digest, APPROVALS.c.state == "approved",
+            APPROVALS.c.verb != "unload",
         )  # fmt: skip
         with self._database.reading() as connection:
             return connection.execute(wanted.limit(1)).first() is not None
 
 
-def _check_user(person: Person) -> None:
+def check_user(person: Person) -> None:
+    """Raise ``ForbiddenError`` where it is no user, who alone may propose and approve."""
     # A key has no face: its holder could propose with it and approve in their own name.
     if person.kind != "user":
         raise ForbiddenError(

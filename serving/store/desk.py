@@ -1,5 +1,6 @@
 """What persons say of inspections: reviews, and what follows from them."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -39,7 +40,13 @@ def read_reviews(connection: Connection, key: str) -> list[Review]:
 def read_queue(
     connection: Connection, filters: Filters, reviewer: str | None, limit: int, cursor: str | None
 ) -> Page:
-    """What must still be looked at, oldest first, without what ``reviewer`` has looked at."""
+    """What must still be looked at, oldest first, without what ``reviewer`` has looked at.
+
+    Raises:
+        SettingsError: ``reviewer`` is no name.
+    """
+    if reviewer is not None:
+        reviewer = check_person("reviewer", reviewer)
     mine = exists().where(
         reviews.c.inspection_id == inspections.c.id, reviews.c.reviewer == reviewer
     )
@@ -77,10 +84,11 @@ def add_review(
         raise SettingsError(f"class: must not be given with OK, got {defect_class!r}")
     if seconds is not None and not 0 <= seconds < 1e6:
         raise SettingsError(f"seconds: must be at least 0, got {seconds}")
+    reviewer = check_person("reviewer", reviewer)
     row: dict[str, Any] = {
         "id": new_id(),
         "inspection_id": key,
-        "reviewer": check_text("reviewer", reviewer, least=1),
+        "reviewer": reviewer,
         "verdict": verdict,
         "defect_class": None if verdict == Verdict.OK else optional("class", defect_class),
         "note": check_text("note", note, MAX_NOTE),
@@ -150,6 +158,18 @@ def check_text(name: str, value: str, most: int = MAX_TEXT, least: int = 0) -> s
     if not all(one.isprintable() or one in "\n\t" and most == MAX_NOTE for one in value):
         raise SettingsError(f"{name}: must hold no control characters, got {value[:80]!r}")
     return value
+
+
+def check_person(name: str, value: str) -> str:
+    """The one spelling of a person's name: NFKC and case folded as a login's, single blanks.
+
+    Else one person who writes a name in two ways would be two of the reviewers.
+
+    Raises:
+        SettingsError: as :func:`check_text`; or it is empty.
+    """
+    value = unicodedata.normalize("NFKC", value).casefold()
+    return check_text(name, " ".join(value.split()), least=1)
 
 
 def optional(name: str, value: str | None) -> str | None:

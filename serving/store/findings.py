@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, func, insert, or_, select
 
 from twonines.errors import ConflictError, SettingsError, UnknownError
-from twonines.serving.store.desk import MAX_NOTE, check_text, optional, read_one
+from twonines.serving.store.desk import MAX_NOTE, check_person, check_text, optional, read_one
 from twonines.serving.store.entries import Finding, Recorded
 from twonines.serving.store.ids import new_id, time_us_of
 from twonines.serving.store.pictures import PictureStore, digest_of
@@ -96,7 +96,7 @@ def add_finding(
         StoreError: a picture cannot be stored.
     """
     values = report.check()
-    row = {"id": new_id(), "reporter": check_text("reporter", reporter, least=1), **values}
+    row = {"id": new_id(), "reporter": check_person("reporter", reporter), **values}
     row["time_us"] = time_us_of(row["id"])
     touched = _touched(connection, report)
     if report.inspection_id is not None:

@@ -15,6 +15,11 @@ GOOD = "good"
 DEFECTIVE = "defective"
 """The defect class of a part that is not good, where the model knows no kinds."""
 
+PICTURE_SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+)
+"""What the name of a picture ends in, in lower case."""
+
 
 class Verdict(StrEnum):
     """What is said of a part. ``ERROR`` is never ``OK``."""

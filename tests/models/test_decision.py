@@ -6,7 +6,7 @@ import pytest
 from tests.conftest import tiny_card
 from twonines.models.card import Policy
 from twonines.models.decision import decide, find_regions
-from twonines.models.session import Outputs
+from twonines.models.outputs import Outputs
 from twonines.types import Verdict
 
 

@@ -11,8 +11,9 @@ from twonines.models.card import ModelCard, Policy, Tiling
 from twonines.models.decision import decide
 from twonines.models.image import encode_png, resize
 from twonines.models.inspector import Inspector, Prepared
+from twonines.models.outputs import Outputs
 from twonines.models.overlay import explain
-from twonines.models.session import InspectionSession, Outputs
+from twonines.models.session import InspectionSession
 from twonines.types import Image, Inspection, Verdict
 
 POLICY = Policy(threshold=0.5, min_region_area=0.0001)

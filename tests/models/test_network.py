@@ -5,7 +5,7 @@ import torch
 from twonines.models.detector import box_overlap, find_boxes, place_centres, weaken_repeats
 from twonines.models.finetuned import FinetunedModel, Finish
 from twonines.models.network import DefectNetwork, Layout, loudest
-from twonines.models.session import make_runtime
+from twonines.models.providers import make_runtime
 from twonines.training.export import export_whole
 
 LAYOUTS = [

@@ -16,7 +16,8 @@ from twonines.errors import ModelFileError, SettingsError
 from twonines.models import session as module
 from twonines.models.card import CARD_KEY, Metric, ModelCard, Policy
 from twonines.models.decision import decide
-from twonines.models.session import InspectionSession, openvino_devices
+from twonines.models.providers import make_runtime, openvino_devices
+from twonines.models.session import InspectionSession
 from twonines.types import FloatArray as Floats
 
 
@@ -270,7 +271,7 @@ def choose_against(
     *,
     faster: bool = True,
 ) -> InspectionSession:
-    make = module.make_runtime
+    make = make_runtime
 
     def fake(data: bytes, provider: str, threads: int, origin: str | None = None) -> Any:
         runtime = make(data, "cpu", threads, origin)
@@ -325,7 +326,7 @@ def test_auto_keeps_cpu_where_the_rival_answers_otherwise(
 def test_auto_keeps_cpu_where_the_rival_does_not_compile(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = module.make_runtime
+    make = make_runtime
 
     def fake(data: bytes, provider: str, threads: int, origin: str | None = None) -> Any:
         if provider == "openvino":

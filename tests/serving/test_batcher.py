@@ -12,7 +12,8 @@ from twonines.errors import ImageTypeError, NotReadyError, OverloadedError, Twon
 from twonines.models import inspector
 from twonines.models.card import ModelCard
 from twonines.models.image import Decoded
-from twonines.models.session import InspectionSession, Outputs
+from twonines.models.outputs import Outputs
+from twonines.models.session import InspectionSession
 from twonines.serving import decoding as module
 from twonines.serving.batcher import Answer, Batcher
 from twonines.types import Image, Verdict

@@ -13,7 +13,8 @@ from fastapi.testclient import TestClient
 from starlette.types import Message, Scope
 
 from tests.images import png
-from twonines.models.session import InspectionSession, Outputs
+from twonines.models.outputs import Outputs
+from twonines.models.session import InspectionSession
 from twonines.serving.app import Service, create_app
 from twonines.settings import ServeSettings
 from twonines.types import Image

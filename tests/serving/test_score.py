@@ -13,7 +13,8 @@ import pytest
 
 from tests.images import png
 from twonines.errors import InputError, SettingsError, TooLargeError
-from twonines.models.session import InspectionSession, Outputs
+from twonines.models.outputs import Outputs
+from twonines.models.session import InspectionSession
 from twonines.serving.files import find_pictures, read_bounded
 from twonines.serving.score import score_paths
 from twonines.serving.tables import write_table

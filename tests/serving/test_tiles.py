@@ -18,7 +18,8 @@ from tests.made_models import write_spot_model
 from twonines.cli.app import app
 from twonines.errors import ImageError, ModelFileError, SettingsError, TwoninesError
 from twonines.models.card import Metric, ModelCard, Policy, Tiling
-from twonines.models.session import InspectionSession, Outputs
+from twonines.models.outputs import Outputs
+from twonines.models.session import InspectionSession
 from twonines.serving.app import create_app
 from twonines.serving.batcher import Batcher
 from twonines.serving.score import score_paths

@@ -18,7 +18,15 @@ from twonines.serving.room import UploadRoom
 __all__ = ["gate"]
 
 
-def send_slowly(client: TestClient, kind: bytes, body: bytes, *, declared: bytes = b"") -> int:
+def send_slowly(
+    client: TestClient,
+    kind: bytes,
+    body: bytes,
+    *,
+    declared: bytes = b"",
+    path: str = "/v1/inspect",
+    query: bytes = b"",
+) -> int:
     """Send ``body`` and then nothing more; gives the answer's status."""
     sent: list[Message] = []
     waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": True}]
@@ -36,8 +44,8 @@ def send_slowly(client: TestClient, kind: bytes, body: bytes, *, declared: bytes
     if declared:
         headers.append((b"content-length", declared))
     scope: Scope = {
-        "type": "http", "method": "POST", "path": "/v1/inspect", "raw_path": b"",
-        "query_string": b"", "root_path": "", "scheme": "http", "http_version": "1.1",
+        "type": "http", "method": "POST", "path": path, "raw_path": b"",
+        "query_string": query, "root_path": "", "scheme": "http", "http_version": "1.1",
         "headers": headers, "server": ("x", 1), "client": None, "app": client.app, "state": {},
     }  # fmt: skip
 
@@ -119,3 +127,32 @@ def test_room_counts_what_each_request_holds() -> None:
         second.grow_to(4)
         assert room.used == 10
     assert room.used == 0
+
+
+def test_the_picture_of_a_finding_has_the_limits_of_uploads(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    limits = {"upload_timeout_s": 0.5, "max_bytes": 1000, "max_inflight_bytes": 1500}
+    with serving(tiny_model, data_dir=tmp_path, **limits) as client:
+        assert ask(client) == 200
+        shown = client.get("/v1/inspections").json()["inspections"][0]
+        report = {"kind": "escape", "picture_digest": shown["picture_digest"]}
+        path = f"/v1/findings/{client.post('/v1/findings', json=report).json()['id']}/pictures"
+
+        def send(body: bytes, declared: bytes = b"") -> int:
+            query = b"model=tiny"
+            return send_slowly(
+                client, b"image/png", body, declared=declared, path=path, query=query
+            )
+
+        assert send(b"half a pic") == 408
+        assert send(b"", declared=b"1001") == 413  # before it is read
+        assert send(bytes(1001)) == 413
+        with service(client).uploads.hold() as other:
+            other.grow_to(1000)
+            assert send(b"", declared=b"900") == 429
+        assert service(client).uploads.used == 0
+        told = client.get("/openapi.json").json()["paths"]["/v1/findings/{finding_id}/pictures"]
+        assert {"408", "413", "429"} <= told["post"]["responses"].keys()
+        answer = client.post(path, params={"model": "tiny"}, content=png(5))
+        assert answer.status_code == 201

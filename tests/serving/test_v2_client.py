@@ -172,7 +172,46 @@ def test_changes_are_for_engineers_are_written_down_and_take_two_where_that_is_w
         answer = client.post("/v2/repository/models/a/load?version=1", headers=anna)
         assert answer.status_code == 202 and "another person" in answer.json()["error"]
         assert client.get("/v2/models/a/versions/2/ready").status_code == 200
-        assert client.post("/v2/repository/models/a/unload", headers=anna).status_code == 200
+        answer = client.post("/v2/repository/models/a/unload", headers=anna)
+        assert answer.status_code == 202 and "of a/2 is proposed" in answer.json()["error"]
+        approve = f"/v1/approvals/{answer.json()['approval']}/approve"
+        assert client.post(approve, headers=anna).status_code == 403
+        assert client.get("/v2/models/a/versions/2/ready").status_code == 200
+        add_user(client, "ben", Role.ENGINEER)
+        ben = {"X-CSRF": log_in(client, "ben")}
+        assert client.post(approve, headers=ben).status_code == 200
+        assert client.get("/v2/models/a/ready").status_code == 503
+        # That two took it out does not mean that two have let it answer.
+        answer = client.post("/v2/repository/models/a/load", headers=ben)
+        assert answer.status_code == 202 and "of a/2 is proposed" in answer.json()["error"]
+        assert client.get("/v2/models/a/ready").status_code == 503
+        assert client.post("/v2/repository/models/a/unload", headers=ben).status_code == 409
         told = [(r["actor"], r["action"], r["subject"]) for r in people_of(client).audit.newest()]
-        assert ("user:anna", "activate.propose", "a/1") in told
-        assert ("user:anna", "model.unload", "a") in told
+        for line in (
+            ("user:anna", "activate.propose", "a/1"),
+            ("user:anna", "unload.propose", "a/2"),
+            ("user:ben", "unload.approve", "a/2"),
+            ("user:ben", "model.unload", "a/2"),
+            ("user:ben", "rollback.propose", "a/2"),
+        ):
+            assert line in told, line
+
+
+def test_a_model_that_changed_after_the_proposal_is_not_unloaded(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(people_module, "Passwords", cheap)
+    with serve(root, tmp_path / "data", model_dir=root, two_person=True) as client:
+        for name in ("anna", "ben"):
+            add_user(client, name, Role.ENGINEER)
+        anna = {"X-CSRF": log_in(client, "anna")}
+        keys = [
+            client.post(f"/v2/repository/models/a/{verb}", headers=anna).json()["approval"]
+            for verb in ("unload", "load?version=1")
+        ]
+        ben = {"X-CSRF": log_in(client, "ben")}
+        assert client.post(f"/v1/approvals/{keys[1]}/approve", headers=ben).status_code == 200
+        answer = client.post(f"/v1/approvals/{keys[0]}/approve", headers=ben)
+        assert answer.status_code == 409 and "has changed since" in answer.json()["error"]
+        assert client.get("/v2/models/a/versions/1/ready").status_code == 200
+        assert client.post(f"/v1/approvals/{keys[0]}/reject", headers=ben).status_code == 200

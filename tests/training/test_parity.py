@@ -15,7 +15,8 @@ from twonines.benchmarks.teaching import http_scores
 from twonines.datasets.record import Record
 from twonines.errors import GateError, ImageError
 from twonines.models.decision import decide
-from twonines.models.session import InspectionSession, Outputs
+from twonines.models.outputs import Outputs
+from twonines.models.session import InspectionSession
 from twonines.training import parity
 from twonines.training.parity import BATCH_SIZES, check_parity, differences
 from twonines.types import FloatArray, Inspection

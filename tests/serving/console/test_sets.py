@@ -3,8 +3,10 @@ from pathlib import Path
 import pytest
 
 from tests.images import png
+from twonines.datasets.registry import load_dataset
 from twonines.errors import ConflictError, ImageError, SettingsError
 from twonines.serving.console import sets
+from twonines.types import PICTURE_SUFFIXES
 
 LIMIT = 10_000
 
@@ -73,3 +75,13 @@ def test_only_pictures_of_the_set_are_moved_or_taken_out(
     assert [p.name for p in now.classes["scratch"]] == [path.name] and not now.classes["good"]
     sets.remove_picture(now, now.classes["scratch"][0])
     assert sets.read_set(made.folder).pictures == 0 and outside.exists()
+
+
+def test_whatever_a_set_keeps_is_taught(made: sets.PictureSet) -> None:
+    kept = {
+        sets.add_picture(made, kind, f"a{suffix}", png(value), LIMIT)
+        for value, kind in enumerate(("good", "scratch"))
+        for suffix in (*PICTURE_SUFFIXES, ".JFIF")
+    }
+    taught = load_dataset("folder", made.folder).records
+    assert {one.path for one in taught} == kept and len(taught) == len(kept)

@@ -1,11 +1,13 @@
 import re
 import string
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from twonines.serving.console import texts
 from twonines.serving.console.texts import LANGUAGES, TEXTS, Words
+from twonines.serving.people.approvals import Verb
 
 FOLDER = Path(texts.__file__).parent
 
@@ -31,6 +33,10 @@ def test_every_key_that_the_pages_name_exists() -> None:
         named |= set(re.findall(r"\bt\(\s*\"([a-z_A-Z]+)\"", path.read_text()))
     assert len(named) > 100
     assert named <= TEXTS.keys(), named - TEXTS.keys()
+
+
+def test_whatever_can_be_proposed_has_a_word() -> None:
+    assert set(get_args(Verb)) <= TEXTS.keys()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
