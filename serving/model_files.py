@@ -15,22 +15,37 @@ from twonines.errors import ModelFileError, SettingsError
 
 FILE_NAME = "model.onnx"
 STATE_FILE = ".twonines-state.json"
+_HISTORY = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Record(BaseModel):
-    """What is remembered of one model: versions by their roles, ``history`` oldest first."""
+    """What is remembered of one model: versions by their roles, ``history`` oldest first.
+
+    ``digest`` is the SHA-256 of the file that was put in charge; None in folders of old.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     active: str | None = None
+    digest: str | None = None
     history: tuple[str, ...] = ()
     shadow: str | None = None
+
+    def without_active(self) -> "Record":
+        """The same with nobody in charge; a roll back finds who was."""
+        history = pushed(self.history, self.active)
+        return Record(history=history, shadow=self.shadow)
 
     @property
     def was_used(self) -> bool:
         """Whether any version was ever put in charge."""
         return bool(self.active or self.history)
+
+
+def pushed(history: tuple[str, ...], version: str | None) -> tuple[str, ...]:
+    """The history with one more version, where there is one; the oldest are forgotten."""
+    return history if version is None else (*history, version)[-_HISTORY:]
 
 
 _STATE = TypeAdapter(dict[str, Record])

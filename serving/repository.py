@@ -11,13 +11,12 @@ from twonines.errors import ConflictError, TwoninesError, UnknownError
 from twonines.models.providers import read_model
 from twonines.serving.loaded import LoadedModel
 from twonines.serving.metrics import Metrics
-from twonines.serving.model_files import ModelFiles, Record
-from twonines.serving.roster import Entry, Roster
+from twonines.serving.model_files import ModelFiles, Record, pushed
+from twonines.serving.roster import CHANGED, Entry, Roster
 from twonines.serving.shadow import Shadow
 from twonines.settings import ServeSettings
 
 log = logging.getLogger(__name__)
-_HISTORY = 16
 
 
 class Repository(Roster):
@@ -41,16 +40,30 @@ class Repository(Roster):
         Raises:
             UnknownError: there is no such model or version.
             ModelFileError: the file is no model; nothing has changed.
-            ConflictError: this service has one model file.
+            ConflictError: this service has one model file; or the version answers, its file has
+                changed, and two persons are wanted.
         """
         async with self._change():
             entry, files = await self._known(name, version)
             fresh = await self._fresh(entry, version, files)
+            if version == entry.record.active:
+                await self._keep_charge(entry, fresh)
             twin = entry.shadow.loaded if entry.shadow else None
             if twin is not None and twin.version == version and twin is not fresh:
                 self._end_shadow(entry)
                 entry.shadow = Shadow(fresh, self._shadow_metrics)
             self._place(entry, fresh)
+
+    async def _keep_charge(self, entry: Entry, fresh: LoadedModel) -> None:
+        """The active version is loaded anew; another file must not be a way around two persons."""
+        digest, record = fresh.session.digest, entry.record
+        if not self._needs_approval(record, digest):
+            await self._write(entry, record.model_copy(update={"digest": digest}))
+        elif entry.active is None:
+            await self._write(entry, record.without_active())
+        else:
+            await asyncio.to_thread(fresh.close)
+            raise ConflictError(f"version: {CHANGED.format(version=fresh.version)}")
 
     async def activate(self, name: str, version: str, digest: str | None = None) -> None:
         """Let a version answer; the one that did is unloaded when it has answered.
@@ -173,7 +186,7 @@ class Repository(Roster):
                 raise ConflictError(f"model: {name} is not loaded")
             if digest is not None:
                 self.check_answers(name, digest)
-            await self._write(entry, Record(history=_pushed(record.history, record.active)))
+            await self._write(entry, Record(history=pushed(record.history, record.active)))
             self._end_shadow(entry)
             if active is not None:
                 self._show(active, False)
@@ -259,12 +272,15 @@ class Repository(Roster):
         if history is None:
             history = record.history
             if version != record.active:
-                history = _pushed(history, record.active)
+                history = pushed(history, record.active)
         shadow = None if version == record.shadow else record.shadow
         try:
             if digest not in (None, fresh.session.digest):
                 raise ConflictError(f"version: the file of {version} is not the one proposed")
-            await self._write(entry, Record(active=version, history=history, shadow=shadow))
+            await self._write(
+                entry,
+                Record(active=version, digest=fresh.session.digest, history=history, shadow=shadow),
+            )
         except TwoninesError:
             if entry.loaded.get(version) is not fresh:
                 await asyncio.to_thread(fresh.close)
@@ -320,7 +336,3 @@ class Repository(Roster):
         task = asyncio.create_task(work)
         self._drains.add(task)
         task.add_done_callback(self._drains.discard)
-
-
-def _pushed(history: tuple[str, ...], version: str | None) -> tuple[str, ...]:
-    return history if version is None else (*history, version)[-_HISTORY:]

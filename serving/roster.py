@@ -23,6 +23,10 @@ from twonines.serving.shadow import Shadow, ShadowMetrics
 from twonines.settings import ServeSettings
 
 log = logging.getLogger(__name__)
+CHANGED = (
+    "the file of {version} has changed since it was activated; activate it again, which takes two "
+    "persons"
+)
 
 
 @dataclass(slots=True)
@@ -84,7 +88,8 @@ class Roster:
         """Load what was active, or the newest version of a model that has never been.
 
         Where two persons are wanted, only the first start takes the newest, and writes that down
-        at once: a file that is put into the folder later must not answer by a restart.
+        at once: a file that is put into the folder later, or in place of the active one, must not
+        answer by a restart.
 
         A version that cannot be loaded leaves its model without an answer: another version would
         judge parts that nobody wanted it to judge.
@@ -110,6 +115,8 @@ class Roster:
                         failed = exc
                         log.error("model %s %s cannot be loaded: %s", name, version, exc)
             if entry.active:
+                await self._check_charge(entry, entry.active)
+            if entry.active:
                 self._show(entry.active, True)
             twin = entry.loaded.get(record.shadow or "")
             if twin is not None:
@@ -120,9 +127,24 @@ class Roster:
                 self._entries[name] = Entry(name, state[name])
         if failed and not self.ready:
             raise failed
-        if self._settings.two_person and not files.keys() <= state.keys():
-            records = {name: entry.record for name, entry in self._entries.items()}
+        records = {name: entry.record for name, entry in self._entries.items()}
+        if self._settings.two_person and records != state:
             await asyncio.to_thread(self._files.write_state, records)
+
+    async def _check_charge(self, entry: Entry, active: LoadedModel) -> None:
+        digest, record = active.session.digest, entry.record
+        if not self._needs_approval(record, digest):
+            entry.record = record.model_copy(update={"digest": digest})
+            return
+        fault = CHANGED.format(version=active.version)
+        log.error("model %s does not answer: %s", entry.name, fault)
+        entry.errors[active.version] = fault
+        entry.record = record.without_active()
+        await asyncio.to_thread(entry.loaded.pop(active.version).close)
+
+    def _needs_approval(self, record: Record, digest: str) -> bool:
+        """Whether another file than the one that was put in charge is to be."""
+        return self._settings.two_person and record.digest not in (None, digest)
 
     def _check_names(self, files: Mapping[str, Mapping[str, Path]]) -> None:
         if not files:

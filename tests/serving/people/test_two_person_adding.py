@@ -166,6 +166,40 @@ def test_a_file_put_into_the_folder_waits_for_two_as_well(open_two: Open, models
         assert versions(client) == {"a": "1", "b": "1"}
 
 
+def test_another_file_in_place_of_the_active_one_waits_for_two(
+    open_two: Open, models: Path
+) -> None:
+    with open_two() as client:
+        assert active(client) == "1"
+    put(models, "a", "1", 0.9)
+    for _ in range(2):  # also at the start after the next
+        with open_two() as client:
+            assert versions(client) == {"a": None} and ask(client) == 503
+            assert client.get("/readyz").status_code == 503
+            key = activate(client, ANNA, "a", "1").approval.id
+    with open_two() as client:
+        approve(client, key)
+        assert active(client) == "1" and ask(client) == 200
+    with open_two() as client:
+        assert active(client) == "1"
+
+
+def test_one_person_cannot_load_another_file_into_charge(open_two: Open, models: Path) -> None:
+    path = models / "a" / "1" / "model.onnx"
+    put(models, "b", "1")
+    with open_two() as client:
+        assert versions(client) == {"a": "1", "b": "1"}
+    path.write_bytes(b"broken")
+    with open_two() as client:
+        assert versions(client) == {"a": None, "b": "1"}
+        put(models, "a", "1", 0.9)
+        assert client.portal is not None
+        client.portal.call(Changes(service_of(client)).change, ANNA, "a", "1", "load")
+        assert versions(client) == {"a": None, "b": "1"} and ask(client, model="a") == 503
+    with open_two() as client:
+        assert versions(client) == {"a": None, "b": "1"}
+
+
 def test_without_two_persons_it_answers_at_once(models: Path, taught: Path, tmp_path: Path) -> None:
     with serve(models, tmp_path / "data", model_dir=models) as client:
         for name, version in (("a", "2"), ("b", "1")):
