@@ -51,7 +51,7 @@ def _opened(
 
 
 def _filters(since: str | None, until: str | None, **given: Any) -> "Filters":
-    from twonines.serving.records_api import read_time
+    from twonines.serving.record_filters import read_time
     from twonines.serving.store.query import Filters
 
     return Filters(
@@ -144,7 +144,8 @@ def records_export(
     ] = False,
 ) -> None:
     """Write a table, or pictures and labels to teach from (--dataset coco)."""
-    from twonines.serving.store.export import export_coco, export_table
+    from twonines.serving.store.coco import export_coco
+    from twonines.serving.store.export import export_table
 
     filters = _filters(
         since, until, line=line, station=station, part_id=part_id, lot=lot, verdict=verdict,
