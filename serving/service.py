@@ -133,6 +133,7 @@ class Service:
             reviewers=given.reviewers,
             lookup=self._recent_picture,
         )
+        self.metrics.store_failing.set_function(lambda: float(self.store_fault is not None))
         self.people = open_people(self.database, given)
         self.audit = self.people.audit
         self.people.meter.start()
@@ -173,11 +174,24 @@ class Service:
             raise NotReadyError("a session is broken; the service must be restarted")
 
     def check_ready(self) -> None:
-        """Raise ``NotReadyError`` where no model takes pictures, or the service will end."""
+        """Raise ``NotReadyError`` where pictures would be refused, or the service will end."""
         if not self.models.ready:
             raise NotReadyError("no model takes pictures")
         if self.draining:
             raise NotReadyError("the service is draining")
+        if self.store_fault is not None and self.settings.records_failure == "refuse":
+            raise NotReadyError(self.store_fault)
+
+    @property
+    def store_fault(self) -> str | None:
+        """That inspections cannot be recorded; None where they can, or nothing is recorded."""
+        fault = None if self.records is None else self.records.fault
+        if fault is None:
+            return None
+        # Probes need no login, and a database's own text names hosts and accounts.
+        part = fault.partition(":")[0]
+        part = part if part in ("database", "pictures") else "store"
+        return f"inspections cannot be recorded: {part}; the log says why"
 
     @property
     def batcher(self) -> Batcher | None:

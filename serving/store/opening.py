@@ -36,12 +36,13 @@ def open_records(
 ) -> Records:
     """The records of a data directory, migrated to this version.
 
-    A server that cannot be reached is tried again at the first inspection.
+    A server that cannot be reached is tried again until it is there.
 
     Raises:
         SettingsError: the database or the place of the pictures cannot be used.
     """
     pictures = PictureStore(pictures_url or str((data_dir / PICTURES).absolute()))
+    fault = None
     try:
         database.migrate_once()
     except StoreError as exc:
@@ -50,4 +51,5 @@ def open_records(
                 f"data_dir: {data_dir} must hold a usable database ({exc})"
             ) from exc
         log.error("inspections are not recorded until the database is there: %s", exc)
-    return Records(database, pictures, reviewers=reviewers, lookup=lookup)
+        fault = str(exc)
+    return Records(database, pictures, reviewers=reviewers, lookup=lookup, fault=fault)
