@@ -74,7 +74,7 @@ class Service:
 
     async def start(self) -> None:
         """Open the records; load and warm the models."""
-        await asyncio.to_thread(self._open_records)
+        await asyncio.to_thread(self._start_records)
         repository = await asyncio.to_thread(Repository.open, self.settings, self.metrics)
         await repository.start()
         self.repository = repository
@@ -121,9 +121,14 @@ class Service:
         else:
             log.info("%s: %s %s %s", actor, action, subject, details or {})
 
-    def _open_records(self) -> None:
+    def open_store(self) -> None:
+        """Open the records, where there are to be some; :meth:`start` does it otherwise.
+
+        Raises:
+            SettingsError: the data directory, the database or the pictures' place cannot be used.
+        """
         given = self.settings
-        if given.data_dir is None:
+        if given.data_dir is None or self.records is not None:
             return
         self.database = open_database(given.data_dir, given.plain_database_url)
         self.records = open_records(
@@ -133,8 +138,13 @@ class Service:
             reviewers=given.reviewers,
             lookup=self._recent_picture,
         )
+
+    def _start_records(self) -> None:
+        self.open_store()
+        if self.database is None:
+            return
         self.metrics.store_failing.set_function(lambda: float(self.store_fault is not None))
-        self.people = open_people(self.database, given)
+        self.people = open_people(self.database, self.settings)
         self.audit = self.people.audit
         self.people.meter.start()
         self._maintenance = Maintenance(self._maintain)
