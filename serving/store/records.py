@@ -145,10 +145,6 @@ class Records:
         """
         return self._read(lambda connection: counting.trend(connection, span, step_us))
 
-    def lines_and_stations(self) -> list[tuple[str, str]]:
-        """Every (line, station) that has inspected; '' where nothing was said."""
-        return self._read(counting.read_places)
-
     def queue(
         self,
         *,
