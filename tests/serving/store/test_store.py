@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, event, func, select
+from sqlalchemy import Connection, event, func, select, text
 
 from tests.serving.store.conftest import make_entry, put
 from twonines.benchmarks.postgres import Postgres
 from twonines.errors import ConflictError, SettingsError, StoreError, UnknownError
+from twonines.serving.people import tables as _people  # noqa: F401 (their tables are in METADATA)
 from twonines.serving.store.counting import MINUTE_US, Span
 from twonines.serving.store.database import METADATA, Database
 from twonines.serving.store.findings import Report
@@ -51,10 +52,13 @@ def test_migrations_make_what_the_tables_say(url: str) -> None:
 def test_a_database_of_a_later_version_is_refused(tmp_path: Path) -> None:
     database = Database.in_folder(tmp_path)
     database.migrate()
-    with sqlite3.connect(tmp_path / "twonines.db") as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999_future'")
+    with database.writing() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999_future'"))
+    database.close()
+    later = Database.in_folder(tmp_path)
     with pytest.raises(SettingsError, match="9999_future"):
-        open_records(Database.in_folder(tmp_path), tmp_path)
+        open_records(later, tmp_path)
+    later.close()
 
 
 @pytest.mark.parametrize("url", ["mysql://h/x", "sqlite://", "nonsense", "postgresql://"])
