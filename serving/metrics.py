@@ -57,6 +57,10 @@ class Metrics:
         self.unrecorded = Counter(
             "twonines_unrecorded", "Inspections that could not be recorded", registry=self.registry
         )
+        self.store_failing = Gauge(
+            "twonines_store_failing", "1 while inspections cannot be recorded",
+            registry=self.registry,
+        )  # fmt: skip
         self.inferences = Counter(
             "twonines_inference", "Pictures or tiles inspected", registry=self.registry
         )

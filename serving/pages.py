@@ -37,9 +37,14 @@ def add_pages(app: FastAPI, service: Service) -> None:
 
     @app.get("/readyz", tags=["health"], responses={503: {"description": "not ready"}})
     async def readyz() -> dict[str, str]:
-        """A model is loaded and takes pictures, and the service is not about to end."""
+        """A model is loaded and takes pictures, and the service is not about to end.
+
+        With ``--records-failure refuse`` also: inspections can be recorded. Else ``records`` says
+        that they cannot, as long as that is so.
+        """
         service.check_ready()
-        return {"status": "ready"}
+        fault = service.store_fault
+        return {"status": "ready"} | ({"records": fault} if fault else {})
 
     @app.get(
         "/metrics",

@@ -1,28 +1,24 @@
 """Records over HTTP."""
 
 import asyncio
-import re
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from twonines.errors import NotReadyError, SettingsError, UnknownError
+from twonines.serving.export_api import add_export
 from twonines.serving.intake import read_bounded
 from twonines.serving.people.signing import Signature
+from twonines.serving.record_filters import check_names, read_filters
 from twonines.serving.service import Service
 from twonines.serving.showing import media_type, viewable
 from twonines.serving.store.entries import Recorded
 from twonines.serving.store.findings import Report
 from twonines.serving.store.ids import is_id
 from twonines.serving.store.query import MAX_LIMIT, Filters
-from twonines.types import Verdict
+from twonines.serving.store.records import Records
 
-_FILTERS = {
-    "line", "station", "part_id", "lot", "verdict", "class", "picture_digest", "model", "since",
-    "until", "due", "decided", "limit", "cursor", "order",
-}  # fmt: skip
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"description": "an argument is outside its range"},
     404: {"description": "not recorded, or its picture is not kept"},
@@ -33,7 +29,6 @@ _SAFE = {
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "Cache-Control": "private, no-cache",
 }
-_SECONDS = re.compile(r"[0-9]{1,11}(\.[0-9]{1,6})?")
 
 
 class ReviewBody(BaseModel):
@@ -63,59 +58,6 @@ class FindingBody(BaseModel):
     reporter: str | None = None
 
 
-def read_filters(
-    line: str | None = None,
-    station: str | None = None,
-    part_id: str | None = None,
-    lot: str | None = None,
-    verdict: Annotated[Verdict | None, Query(description="The model's.")] = None,
-    defect_class: Annotated[str | None, Query(alias="class")] = None,
-    picture_digest: Annotated[str | None, Query(description="SHA-256 of the picture.")] = None,
-    model: Annotated[str | None, Query(description="Name, or digest of the file.")] = None,
-    since: Annotated[str | None, Query(description="ISO 8601, or seconds since 1970.")] = None,
-    until: Annotated[str | None, Query(description="As since; itself not included.")] = None,
-    due: Annotated[bool | None, Query(description="A person must still look at it.")] = None,
-    decided: Annotated[bool | None, Query(description="Persons have decided.")] = None,
-) -> Filters:
-    """The filters of a request."""
-    return Filters(
-        line=line,
-        station=station,
-        part_id=part_id,
-        lot=lot,
-        verdict=None if verdict is None else verdict.value,
-        defect_class=defect_class,
-        picture_digest=picture_digest,
-        model=model,
-        since_us=None if since is None else read_time("since", since),
-        until_us=None if until is None else read_time("until", until),
-        due=due,
-        decided=decided,
-    )
-
-
-def read_time(name: str, text: str) -> int:
-    """Microseconds since 1970 (UTC); a time without a zone is UTC.
-
-    Raises:
-        SettingsError: it is no time.
-    """
-    try:
-        if _SECONDS.fullmatch(text):
-            moment = datetime.fromtimestamp(float(text), UTC)
-        else:
-            moment = datetime.fromisoformat(text)
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        found = round(moment.timestamp() * 1e6)
-        if found < 0:
-            raise ValueError
-    except (ValueError, OverflowError) as exc:
-        raise SettingsError(
-            f"{name}: must be a time since 1970, as 2026-01-31T08:00:00Z, got {text[:80]!r}"
-        ) from exc
-    return found
-
-
 def add_records(app: FastAPI, service: Service) -> None:
     """Add the routes to ``app``."""
 
@@ -125,7 +67,7 @@ def add_records(app: FastAPI, service: Service) -> None:
             raise UnknownError("id: must be of an inspection that is recorded; this one is not")
         return key
 
-    def records() -> Any:
+    def records() -> Records:
         if service.records is None:
             raise NotReadyError(
                 "this service records nothing; start it with --data-dir to have records"
@@ -150,11 +92,7 @@ def add_records(app: FastAPI, service: Service) -> None:
         order: Literal["newest", "oldest"] = "newest",
     ) -> dict[str, Any]:
         """Inspections that meet all filters; ``cursor`` of a page asks for the next."""
-        unknown = set(request.query_params) - _FILTERS
-        if unknown:  # a filter that is misspelt must not find everything
-            raise SettingsError(
-                f"query: must be among {', '.join(sorted(_FILTERS))}, got {', '.join(unknown)}"
-            )
+        check_names(request, "limit", "cursor", "order")
         page = await asyncio.to_thread(
             records().query,
             filters,
@@ -163,6 +101,9 @@ def add_records(app: FastAPI, service: Service) -> None:
             newest_first=order == "newest",
         )
         return {"inspections": [one.public() for one in page.items], "cursor": page.cursor}
+
+    # Before the route below, which would take its path for an id.
+    add_export(app, records)
 
     @app.get("/v1/inspections/{inspection_id}", tags=["records"], responses=_RESPONSES)
     async def inspection(inspection_id: str) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from twonines.serving.logs import configure_logs
 from twonines.serving.model_files import ModelFolder
 from twonines.serving.people.accounts import can_enter
 from twonines.serving.references import open_references
-from twonines.serving.store.opening import open_database, open_records
+from twonines.serving.service import Service
+from twonines.serving.store.database import Database
 from twonines.settings import ServeSettings
 
 log = logging.getLogger(__name__)
@@ -72,13 +73,22 @@ def run_server(settings: ServeSettings) -> None:
         ModelFolder(settings.model_dir).scan()  # a folder that is none ends the command plainly
     else:
         _check_model(settings, settings.model)
-    _check_store(settings)
-    check_login(settings)
     configure_logs(settings.log_format)
     # A thread that runs Python holds the interpreter for so long; the default of 5 ms would let
     # the event loop, which must refuse within 10 ms, wait behind two of them.
     sys.setswitchinterval(_SWITCH_S)
     app = create_app(settings)
+    service: Service = app.state.service
+    try:
+        # Before the loop runs, so that what cannot be used ends the command with a plain message.
+        service.open_store()
+        check_login(settings, service.database)
+        _serve(settings, app)
+    finally:
+        service.stop()
+
+
+def _serve(settings: ServeSettings, app: FastAPI) -> None:
     # The slowest request that may still be on its way: uploaded to the last second, then inspected.
     patience_s = math.ceil(settings.upload_timeout_s + settings.request_timeout_s) + 5
     config = uvicorn.Config(
@@ -106,22 +116,22 @@ def _check_model(settings: ServeSettings, model: Path) -> None:
     open_references(settings, session.card)
 
 
-def check_login(settings: ServeSettings) -> None:
+def check_login(settings: ServeSettings, database: Database | None) -> None:
     """Refuse to be reached from other machines where nobody could log in.
+
+    Args:
+        settings: of the service.
+        database: its own; None where it has none.
 
     Raises:
         SettingsError: that is so; it names the command that makes the first admin.
     """
     if settings.insecure_no_login or is_loopback(settings.host):
         return
-    if settings.data_dir is not None:
-        database = open_database(settings.data_dir, settings.plain_database_url)
-        try:
-            database.migrate_once()
-            if can_enter(database):
-                return
-        finally:
-            database.close()
+    if database is not None:
+        database.migrate_once()
+        if can_enter(database):
+            return
     raise SettingsError(
         f"host: {settings.host} is reached from other machines, so people must log in, and there "
         "is nobody yet: make the first admin with `twonines users add NAME --role admin --data-dir "
@@ -137,14 +147,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(address).is_loopback
     except (OSError, ValueError):
         return False
-
-
-def _check_store(settings: ServeSettings) -> None:
-    # So that a folder that cannot be used ends the command with a plain message.
-    if settings.data_dir is not None:
-        database = open_database(settings.data_dir, settings.plain_database_url)
-        open_records(database, settings.data_dir, settings.pictures_url).close()
-        database.close()
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -74,7 +74,7 @@ class Service:
 
     async def start(self) -> None:
         """Open the records; load and warm the models."""
-        await asyncio.to_thread(self._open_records)
+        await asyncio.to_thread(self._start_records)
         repository = await asyncio.to_thread(Repository.open, self.settings, self.metrics)
         await repository.start()
         self.repository = repository
@@ -121,9 +121,14 @@ class Service:
         else:
             log.info("%s: %s %s %s", actor, action, subject, details or {})
 
-    def _open_records(self) -> None:
+    def open_store(self) -> None:
+        """Open the records, where there are to be some; :meth:`start` does it otherwise.
+
+        Raises:
+            SettingsError: the data directory, the database or the pictures' place cannot be used.
+        """
         given = self.settings
-        if given.data_dir is None:
+        if given.data_dir is None or self.records is not None:
             return
         self.database = open_database(given.data_dir, given.plain_database_url)
         self.records = open_records(
@@ -133,7 +138,13 @@ class Service:
             reviewers=given.reviewers,
             lookup=self._recent_picture,
         )
-        self.people = open_people(self.database, given)
+
+    def _start_records(self) -> None:
+        self.open_store()
+        if self.database is None:
+            return
+        self.metrics.store_failing.set_function(lambda: float(self.store_fault is not None))
+        self.people = open_people(self.database, self.settings)
         self.audit = self.people.audit
         self.people.meter.start()
         self._maintenance = Maintenance(self._maintain)
@@ -173,11 +184,24 @@ class Service:
             raise NotReadyError("a session is broken; the service must be restarted")
 
     def check_ready(self) -> None:
-        """Raise ``NotReadyError`` where no model takes pictures, or the service will end."""
+        """Raise ``NotReadyError`` where pictures would be refused, or the service will end."""
         if not self.models.ready:
             raise NotReadyError("no model takes pictures")
         if self.draining:
             raise NotReadyError("the service is draining")
+        if self.store_fault is not None and self.settings.records_failure == "refuse":
+            raise NotReadyError(self.store_fault)
+
+    @property
+    def store_fault(self) -> str | None:
+        """That inspections cannot be recorded; None where they can, or nothing is recorded."""
+        fault = None if self.records is None else self.records.fault
+        if fault is None:
+            return None
+        # Probes need no login, and a database's own text names hosts and accounts.
+        part = fault.partition(":")[0]
+        part = part if part in ("database", "pictures") else "store"
+        return f"inspections cannot be recorded: {part}; the log says why"
 
     @property
     def batcher(self) -> Batcher | None:

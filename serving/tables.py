@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from twonines.errors import SettingsError
+from twonines.errors import InputError, SettingsError
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -18,7 +18,7 @@ def check_table(out: Path) -> None:
     """Make the table's folder.
 
     Raises:
-        SettingsError: no such table can be written there.
+        InputError: no such table can be written there.
     """
     if out.suffix not in SUFFIXES:
         raise SettingsError(f"out: must end in {', '.join(SUFFIXES)}, got {out.name!r}")
@@ -62,15 +62,15 @@ def harmless(value: Any) -> Any:
     return "'" + value if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def load_pyarrow() -> Any:
-    """The package that writes .parquet.
+def load_pyarrow(argument: str = "out") -> Any:
+    """The package that writes .parquet, which ``argument`` asks for.
 
     Raises:
-        SettingsError: it is not installed.
+        InputError: it is not installed.
     """
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as exc:
-        raise SettingsError("out: .parquet needs pip install 'twonines[parquet]'") from exc
+        raise InputError(f"{argument}: parquet needs pip install 'twonines[parquet]'") from exc
     return pyarrow

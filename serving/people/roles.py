@@ -137,6 +137,7 @@ ACCESS: Final[dict[str, Role | None]] = {
     "GET /metrics": Role.VIEWER,
     "GET /v1/models": Role.VIEWER,
     "GET /v1/inspections": Role.VIEWER,
+    "GET /v1/inspections/export": Role.VIEWER,
     "GET /v1/inspections/{inspection_id}": Role.VIEWER,
     "GET /v1/inspections/{inspection_id}/picture": Role.VIEWER,
     "GET /v1/inspections/{inspection_id}/overlay": Role.VIEWER,

@@ -20,7 +20,7 @@ from sqlalchemy import inspect, make_url, select
 from twonines import __version__
 from twonines.errors import InputError, SettingsError, StoreError, UnknownError
 from twonines.serving.store.database import FILE_NAME, Database
-from twonines.serving.store.opening import PICTURES
+from twonines.serving.store.opening import PICTURES, check_exists
 from twonines.serving.store.pictures import PictureStore
 from twonines.serving.store.purge import still_needed
 from twonines.serving.store.tables import pictures
@@ -49,8 +49,7 @@ def backup(
     if out.exists():
         raise SettingsError(f"out: must not exist yet, got {out}")
     url = database_url or f"sqlite:///{data_dir / FILE_NAME}"
-    if database_url is None and not (data_dir / FILE_NAME).is_file():
-        raise SettingsError(f"data_dir: must hold {FILE_NAME}, {data_dir} does not")
+    check_exists(data_dir, database_url)
     store = PictureStore(pictures_url or str((data_dir / PICTURES).absolute()))
     partial = out.with_name(out.name + ".tmp")
     files: dict[str, str] = {}

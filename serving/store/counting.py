@@ -89,13 +89,6 @@ def trend(connection: Connection, span: Span, step_us: int) -> list[Bucket]:
     return [Bucket(start, counts) for start, counts in found.items()]
 
 
-def read_places(connection: Connection) -> list[tuple[str, str]]:
-    """Every (line, station) that has inspected, in order."""
-    both = (hour_tallies.c.line, hour_tallies.c.station)
-    query = select(*both).distinct().order_by(*both)
-    return [(line, station) for line, station in connection.execute(query)]
-
-
 def _counted(span: Span, *, by_hours: bool) -> Subquery:
     """The tallies of a span: of its whole hours those of hours, where that is asked for."""
     since_us = span.since_us // MINUTE_US * MINUTE_US

@@ -101,11 +101,6 @@ class Recorded:
             self.certificate,
         )
 
-    @property
-    def final(self) -> str:
-        """What persons have decided, else the verdict."""
-        return self.decision or self.verdict
-
     def public(self) -> dict[str, Any]:
         """As the API shows it, with the names that ``/v1/inspect`` uses."""
         return _public(asdict(self))

@@ -17,6 +17,8 @@ from twonines.errors import SettingsError, StoreError, UnknownError
 _NAME = re.compile(r"[0-9a-f]{64}")
 _THREADS = 4
 """Waits for disk or network that overlap."""
+_PATIENCE_S = 15.0
+"""Longest wait for one picture over a network."""
 
 
 def digest_of(data: bytes) -> str:
@@ -45,6 +47,8 @@ class PictureStore:
                 f"pictures_url: must be a folder or a URL that fsspec knows ({exc}); s3:// needs "
                 "pip install 'twonines[s3]'"
             ) from exc
+        # Else a place that hangs would hold an inspection for as long as it likes.
+        self._limit = {"timeout": _PATIENCE_S} if self._fs.async_impl else {}
         self._pool = ThreadPoolExecutor(_THREADS, "pictures")
 
     def close(self) -> None:
@@ -57,8 +61,11 @@ class PictureStore:
         Raises:
             StoreError: one could not be stored.
         """
-        with _faults():
-            list(self._pool.map(self._put, pictures, pictures.values()))
+        try:
+            with _faults():
+                list(self._pool.map(self._put, pictures, pictures.values()))
+        except FileNotFoundError as exc:  # the bucket
+            raise StoreError(f"pictures: {exc}") from exc
 
     def get(self, digest: str) -> bytes:
         """The bytes of a picture.
@@ -69,7 +76,7 @@ class PictureStore:
         """
         try:
             with _faults():
-                data: bytes = self._fs.cat_file(self._path(digest))
+                data: bytes = self._fs.cat_file(self._path(digest), **self._limit)
         except FileNotFoundError as exc:
             raise UnknownError(f"picture: must be in the store, {digest} is not") from exc
         if digest_of(data) != digest:
@@ -79,13 +86,13 @@ class PictureStore:
     def has(self, digest: str) -> bool:
         """Whether it is there."""
         with _faults():
-            return bool(self._fs.exists(self._path(digest)))
+            return bool(self._fs.exists(self._path(digest), **self._limit))
 
     def delete(self, digest: str) -> None:
         """Delete it, where it is there."""
         with _faults():
             try:
-                self._fs.rm_file(self._path(digest))
+                self._fs.rm_file(self._path(digest), **self._limit)
             except FileNotFoundError:
                 pass
 
@@ -106,7 +113,7 @@ class PictureStore:
         if isinstance(self._fs, LocalFileSystem):
             _write_through(Path(path), data)
         else:
-            self._fs.pipe_file(path, data)
+            self._fs.pipe_file(path, data, **self._limit)
 
 
 @contextmanager
@@ -117,7 +124,8 @@ def _faults() -> Iterator[None]:
     except FileNotFoundError:
         raise
     except Exception as exc:
-        raise StoreError(f"pictures: {getattr(exc, 'strerror', None) or exc}") from exc
+        told = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
+        raise StoreError(f"pictures: {told}") from exc
 
 
 def _write_through(path: Path, data: bytes) -> None:

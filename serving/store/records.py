@@ -19,7 +19,7 @@ from twonines.serving.store.findings import Case, Report
 from twonines.serving.store.pictures import PictureStore
 from twonines.serving.store.query import Filters, Page
 from twonines.serving.store.writer import Writer
-from twonines.serving.store.writing import write_entries
+from twonines.serving.store.writing import try_to_write, write_entries
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -41,6 +41,7 @@ class Records:
         *,
         reviewers: int = 1,
         lookup: findings.Lookup = lambda _: None,
+        fault: str | None = None,
     ) -> None:
         """Start the writer.
 
@@ -49,10 +50,14 @@ class Records:
             pictures: holds the pictures.
             reviewers: persons who must have looked at an inspection before it is decided.
             lookup: the picture and reference of a recent inspection that were not kept.
+            fault: why the database is known not to work; it is tried until it does.
         """
         self.database, self.pictures, self.reviewers = database, pictures, reviewers
         self._lookup = lookup
-        self._writer: Writer[Sequence[Entry]] = Writer(self._write, name="records")
+        self._needs_pictures = False
+        self._writer: Writer[Sequence[Entry]] = Writer(
+            self._write, name="records", probe=self._try_to_write, fault=fault
+        )
 
     def close(self) -> None:
         """Write what was taken, then stop; the database stays open."""
@@ -83,7 +88,13 @@ class Records:
         await done  # what is being written comes to an end, since the database has time limits
 
     def _write(self, batch: Sequence[Sequence[Entry]]) -> None:
-        write_entries(self.database, self.pictures, [entry for some in batch for entry in some])
+        entries = [entry for some in batch for entry in some]
+        self._needs_pictures = any(entry.keeps and entry.picture is not None for entry in entries)
+        write_entries(self.database, self.pictures, entries)
+
+    def _try_to_write(self) -> None:
+        # What failed without a picture has not failed by the store of pictures.
+        try_to_write(self.database, self.pictures if self._needs_pictures else None)
 
     def get(self, key: str) -> Recorded:
         """The inspection of this id.
@@ -133,10 +144,6 @@ class Records:
             SettingsError: ``step_us`` is no whole number of minutes.
         """
         return self._read(lambda connection: counting.trend(connection, span, step_us))
-
-    def lines_and_stations(self) -> list[tuple[str, str]]:
-        """Every (line, station) that has inspected; '' where nothing was said."""
-        return self._read(counting.read_places)
 
     def queue(
         self,

@@ -20,11 +20,18 @@ class Writer(Generic[T]):
 
     While one batch is being written the next one gathers, so nobody waits for a timer. After a
     failure new items fail at once, but for one try each ``retry_s``, so that a store that hangs
-    does not hold every request; the first try that succeeds ends that.
+    does not hold every request; the first try that succeeds ends that. Where no item comes, it is
+    tried without one: a service that is not ready is sent nothing.
     """
 
     def __init__(
-        self, write: Callable[[Sequence[T]], None], *, name: str, retry_s: float = 1.0
+        self,
+        write: Callable[[Sequence[T]], None],
+        *,
+        name: str,
+        probe: Callable[[], None],
+        fault: str | None = None,
+        retry_s: float = 1.0,
     ) -> None:
         """Start the thread.
 
@@ -32,11 +39,13 @@ class Writer(Generic[T]):
             write: writes all or nothing, and returns when it is on disk. ``ValueError`` says that
                 an item is at fault; the items are then written one by one.
             name: of the thread.
+            probe: tries whether writing works; changes nothing, and raises as ``write`` does.
+            fault: why writing is known to fail already.
             retry_s: least time between two tries while writing fails.
         """
-        self._write, self._retry_s = write, retry_s
+        self._write, self._probe, self._retry_s = write, probe, retry_s
         self._queue: queue.SimpleQueue[tuple[T, Future[None]] | None] = queue.SimpleQueue()
-        self._fault: str | None = None
+        self._fault = fault
         self._retry_at = 0.0
         self._closed = False
         self._lock = threading.Lock()
@@ -83,9 +92,15 @@ class Writer(Generic[T]):
             wanted = [pair for pair in batch if pair[1].set_running_or_notify_cancel()]
             if wanted:
                 self._try(wanted)
+            elif self._fault is not None:
+                self._try_without()
 
     def _take(self) -> list[tuple[T, "Future[None]"]] | None:
-        first = self._queue.get()
+        """What waits; nothing where it is time to try without."""
+        try:
+            first = self._queue.get(timeout=None if self._fault is None else self._retry_s)
+        except queue.Empty:
+            return []
         if first is None:
             return None
         batch = [first]
@@ -110,17 +125,32 @@ class Writer(Generic[T]):
         except Exception as exc:
             self._fail(batch, exc)
         else:
-            if self._fault is not None:
-                log.warning("the store works again")
-                self._fault = None
+            self._recover()
             for _, future in batch:
                 future.set_result(None)
 
+    def _try_without(self) -> None:
+        try:
+            self._probe()
+        except Exception as exc:
+            self._fault = _told(exc)
+        else:
+            self._recover()
+
+    def _recover(self) -> None:
+        if self._fault is not None:
+            log.warning("the store works again")
+            self._fault = None
+
     def _fail(self, batch: Sequence[tuple[T, "Future[None]"]], exc: Exception) -> None:
-        fault = str(exc) if isinstance(exc, StoreError) else type(exc).__name__
+        fault = _told(exc)
         if self._fault is None:
             log.error("the store has failed: %s", fault, exc_info=exc)
         self._retry_at = time.monotonic() + self._retry_s
         self._fault = fault
         for _, future in batch:
             future.set_exception(StoreError(fault))
+
+
+def _told(exc: Exception) -> str:
+    return str(exc) if isinstance(exc, StoreError) else type(exc).__name__

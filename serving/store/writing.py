@@ -1,10 +1,11 @@
 """Entries into rows and pictures, in one transaction."""
 
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from twonines.errors import StoreError
@@ -17,6 +18,8 @@ from twonines.serving.store.tables import inspections, pictures
 
 _MANY = 500
 """Values of one IN; SQLite takes up to 32,766."""
+_TRIED = 1 << 16
+"""Bytes of a picture that is written to see whether it can be: as many as a small one has."""
 
 
 def write_entries(database: Database, store: PictureStore, entries: Sequence[Entry]) -> None:
@@ -53,6 +56,27 @@ def write_entries(database: Database, store: PictureStore, entries: Sequence[Ent
         raise StoreError(f"database: {exc.orig}") from exc
     except StatementError as exc:
         raise ValueError(str(exc)) from exc
+
+
+def try_to_write(database: Database, store: PictureStore | None) -> None:
+    """Write a picture and a row, and take them away again; without a store the row alone.
+
+    Raises:
+        StoreError: the database or the picture store does not work.
+    """
+    data = secrets.token_bytes(_TRIED)  # no picture has this digest
+    digest = digest_of(data)
+    try:
+        database.migrate_once()
+        if store is not None:
+            store.put({digest: data})
+            store.delete(digest)
+        with database.writing() as connection:
+            row = {"digest": digest, "time_us": now_us(), "size": _TRIED}
+            connection.execute(insert(pictures), row)
+            connection.execute(delete(pictures).where(pictures.c.digest == digest))
+    except DBAPIError as exc:
+        raise StoreError(f"database: {exc.orig}") from exc
 
 
 def keep(connection: Connection, store: PictureStore, blobs: dict[str, bytes]) -> None:

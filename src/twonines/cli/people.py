@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twonines.cli.options import DATA_DIR, DatabaseUrl, DataDir
-from twonines.errors import InputError, TwoninesError
+from twonines.errors import TwoninesError
 from twonines.serving.people.roles import RoleName
 
 if TYPE_CHECKING:
@@ -31,13 +31,11 @@ def open_people(data_dir: Path, url: str | None, *, make: bool = False) -> Itera
     from sqlalchemy.exc import DBAPIError
 
     from twonines.serving.people.people import People
-    from twonines.serving.store.database import FILE_NAME, Database
+    from twonines.serving.store.opening import open_database
 
-    if url is None and not (data_dir / FILE_NAME).exists():
-        if not make:
-            raise InputError(f"data_dir: must hold {FILE_NAME}, got {data_dir} without it")
+    if make and url is None:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    database = Database(url) if url else Database.in_folder(data_dir)
+    database = open_database(data_dir, url, exists=url is not None or not make)
     try:
         database.migrate()
         yield People(database)

@@ -10,7 +10,7 @@ import typer
 
 from twonines.cli.display import out_console
 from twonines.cli.options import DATA_DIR, DatabaseUrl, DataDir, PicturesUrl, Provider
-from twonines.errors import GateError, SettingsError, UnknownError
+from twonines.errors import GateError, UnknownError
 
 if TYPE_CHECKING:
     from twonines.serving.store.query import Filters
@@ -36,12 +36,9 @@ Until = Annotated[str | None, typer.Option(help="Before this time.")]
 def _opened(
     data_dir: Path, database_url: str | None, pictures_url: str | None
 ) -> "Iterator[Records]":
-    from twonines.serving.store.database import FILE_NAME
     from twonines.serving.store.opening import open_database, open_records
 
-    if database_url is None and not (data_dir / FILE_NAME).is_file():
-        raise SettingsError(f"data_dir: must hold {FILE_NAME}, {data_dir} does not")
-    database = open_database(data_dir, database_url)
+    database = open_database(data_dir, database_url, exists=True)
     records = open_records(database, data_dir, pictures_url)
     try:
         yield records
@@ -51,7 +48,7 @@ def _opened(
 
 
 def _filters(since: str | None, until: str | None, **given: Any) -> "Filters":
-    from twonines.serving.records_api import read_time
+    from twonines.serving.record_filters import read_time
     from twonines.serving.store.query import Filters
 
     return Filters(
@@ -144,7 +141,8 @@ def records_export(
     ] = False,
 ) -> None:
     """Write a table, or pictures and labels to teach from (--dataset coco)."""
-    from twonines.serving.store.export import export_coco, export_table
+    from twonines.serving.store.coco import export_coco
+    from twonines.serving.store.export import export_table
 
     filters = _filters(
         since, until, line=line, station=station, part_id=part_id, lot=lot, verdict=verdict,

@@ -6,14 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from tests.serving.people.conftest import PASSWORD, cheap
 from twonines.benchmarks.study.app import serve_study
 from twonines.cli.app import app
 from twonines.errors import InputError, SettingsError, TwoninesError
+from twonines.serving import server
 from twonines.serving.people import people as people_module
-from twonines.serving.server import check_login, is_loopback
+from twonines.serving.server import DrainingServer, check_login, is_loopback, run_server
+from twonines.serving.service import Service
+from twonines.serving.store.database import Database
 from twonines.settings import ServeSettings
 
 
@@ -63,7 +67,12 @@ def test_serve_refuses_to_be_reached_where_nobody_could_log_in(
     run: Callable[..., str], tiny_model: Path, tmp_path: Path
 ) -> None:
     def check(**changes: object) -> None:
-        check_login(ServeSettings.model_validate({"model": tiny_model, **changes}))
+        service = Service(ServeSettings.model_validate({"model": tiny_model, **changes}))
+        try:
+            service.open_store()
+            check_login(service.settings, service.database)
+        finally:
+            service.stop()
 
     data = tmp_path / "data"
     check(host="127.0.0.1")
@@ -75,6 +84,30 @@ def test_serve_refuses_to_be_reached_where_nobody_could_log_in(
     run("users", "add", "anna", "--role", "admin", stdin=PASSWORD + "\n")
     check(host="0.0.0.0", data_dir=data)
     assert is_loopback("localhost") and not is_loopback("0.0.0.0") and not is_loopback("::")
+
+
+def test_the_database_is_opened_once(
+    run: Callable[..., str], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("users", "add", "anna", "--role", "admin", stdin=PASSWORD + "\n")
+    opened, open_one = [], Database.__init__
+
+    def noting(self: Database, url: str) -> None:
+        opened.append(url)
+        open_one(self, url)
+
+    def serve(self: DrainingServer, sockets: object) -> None:
+        with TestClient(self.config.app) as client:  # type: ignore[arg-type]
+            self.started = client.get("/readyz").status_code == 200
+
+    monkeypatch.setattr(Database, "__init__", noting)
+    monkeypatch.setattr(DrainingServer, "run", serve)
+    monkeypatch.setattr(server, "configure_logs", lambda _: None)
+    data = tmp_path / "data"
+    values = {"model": tiny_model, "host": "0.0.0.0", "port": 0, "data_dir": data}
+    values["execution_provider"] = "cpu"
+    run_server(ServeSettings.model_validate(values))
+    assert opened == [f"sqlite:///{data / 'twonines.db'}"]
 
 
 def test_the_command_ends_with_the_text(tiny_model: Path) -> None:

@@ -18,8 +18,9 @@ from twonines.cli.app import app as command
 from twonines.datasets.registry import load_dataset
 from twonines.errors import InputError, SettingsError, StoreError
 from twonines.serving.store.backup import backup, restore
+from twonines.serving.store.coco import export_coco
 from twonines.serving.store.database import Database
-from twonines.serving.store.export import export_coco, export_table
+from twonines.serving.store.export import export_table
 from twonines.serving.store.findings import Report
 from twonines.serving.store.opening import open_records
 from twonines.serving.store.pictures import digest_of

@@ -29,10 +29,19 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     def full(*args: Any) -> None:
         if state["now"]:
             raise StoreError("database: database or disk is full")
-        write(*args)
+        if len(args) == 3:
+            write(*args)
 
     monkeypatch.setattr(records, "write_entries", full)
+    monkeypatch.setattr(records, "try_to_write", full)
     return state
+
+
+def wait_for(client: TestClient, path: str, body: dict[str, str]) -> None:
+    limit = time.monotonic() + 60
+    while client.get(path).json() != body:
+        assert time.monotonic() < limit
+        time.sleep(0.05)
 
 
 def test_what_is_not_recorded_is_never_ok(
@@ -64,6 +73,46 @@ def test_refuse_answers_503(tiny_model: Path, tmp_path: Path, broken: dict[str, 
         assert "recorded" in answer.json()["error"] and "verdict" not in answer.text
         broken["now"] = False
         time.sleep(1.1)
+        assert inspect(client, 0).json()["recorded"] is True
+
+
+def test_who_refuses_is_not_ready_until_the_store_works_again(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    with serving(tiny_model, data_dir=tmp_path, records_failure="refuse") as client:
+        assert client.get("/readyz").json() == {"status": "ready"}
+        assert "twonines_store_failing 0.0" in client.get("/metrics").text
+        (tmp_path / "pictures").write_bytes(b"")  # a file where the folder must be
+        assert inspect(client, 250).status_code == 503
+        answer = client.get("/readyz")
+        assert answer.status_code == 503 and answer.headers["retry-after"] == "1"
+        assert "cannot be recorded: pictures" in answer.json()["error"]
+        assert str(tmp_path) not in answer.text, "it is open to everyone"
+        assert client.get("/v2/health/ready").status_code == 503
+        assert client.get("/healthz").status_code == 200
+        assert "twonines_store_failing 1.0" in client.get("/metrics").text
+        (tmp_path / "pictures").unlink()
+        # Nobody inspects meanwhile: who is not ready is sent nothing.
+        wait_for(client, "/readyz", {"status": "ready"})
+        assert "twonines_store_failing 0.0" in client.get("/metrics").text
+        assert inspect(client, 250).json()["recorded"] is True
+        store = service(client).records
+        assert store and len(list(store.pictures.all())) == 1, "what was tried is gone"
+
+
+def test_who_reviews_stays_ready_and_names_the_state(
+    tiny_model: Path, tmp_path: Path, broken: dict[str, bool]
+) -> None:
+    with serving(tiny_model, data_dir=tmp_path) as client:
+        broken["now"] = True
+        assert inspect(client, 0).json()["recorded"] is False
+        answer = client.get("/readyz")
+        assert answer.status_code == 200 and answer.json()["status"] == "ready"
+        assert "cannot be recorded: database" in answer.json()["records"]
+        assert client.get("/healthz").status_code == 200
+        assert "twonines_store_failing 1.0" in client.get("/metrics").text
+        broken["now"] = False
+        wait_for(client, "/readyz", {"status": "ready"})
         assert inspect(client, 0).json()["recorded"] is True
 
 
