@@ -8,7 +8,8 @@ import hashlib
 import io
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -266,21 +267,30 @@ def preprocessing_digest(size: tuple[int, int]) -> str:
     return digest.hexdigest()
 
 
-def decode_to(data: bytes, size: Size, *, max_pixels: int = MAX_PIXELS) -> Image:
+def decode_to(data: bytes, size: Size) -> Image:
     """Decode one picture and resize it to (height, width, 3) uint8 RGB; raises as decoding does."""
-    return resize(decode_for(data, lambda _: size, max_pixels=max_pixels).image, size)
+    return resize(decode_for(data, lambda _: size).image, size)
 
 
-def load(path: Path, size: tuple[int, int]) -> Image:
-    """Read, decode and resize one file to (height, width, 3) uint8 RGB."""
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of reading and decoding a file become ``ImageError`` that name it."""
     try:
-        data = path.read_bytes()
+        yield
     except OSError as exc:
         raise ImageError(f"image: {path} cannot be read ({exc.strerror or exc})") from exc
-    try:
-        return decode_to(data, size)
     except ImageError as exc:
         raise type(exc)(f"{path}: {exc}") from exc
+
+
+def load(path: Path, size: Size) -> Image:
+    """Read, decode and resize one file to (height, width, 3) uint8 RGB.
+
+    Raises:
+        ImageError: it cannot be read; the message names the file.
+    """
+    with naming(path):
+        return decode_to(path.read_bytes(), size)
 
 
 def encode_png(image: Image) -> bytes:

@@ -5,7 +5,7 @@ from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 
 from twonines.models.image import MAX_PIXELS, decode
-from twonines.models.inspector import Inspector
+from twonines.models.inspector import Inspector, Prepared
 from twonines.types import FloatArray, Image, Inspection, Verdict
 
 _COLOURS = {
@@ -43,11 +43,21 @@ def explain(
     Raises:
         ImageError: the picture cannot be decoded, or it or its reference does not suit the model.
     """
-    picture = inspector.read(data, reference, max_pixels=max_pixels)
+    picture, image = open_picture(inspector, data, reference, max_pixels=max_pixels)
     outputs = inspector.outputs(picture)
     inspection = inspector.decide(outputs, [picture])[0]
-    image = decode(data, max_pixels=max_pixels)
     return inspection, draw(image, outputs.defect_map[0], inspection)
+
+
+def open_picture(
+    inspector: Inspector, data: bytes, reference: Image | None, *, max_pixels: int
+) -> tuple[Prepared, Image]:
+    """A picture as the model looks at it, and whole to draw on; raises as :func:`explain`."""
+    found = inspector.decode(data, max_pixels=max_pixels)
+    whole = found.image
+    if whole.shape[:2] != found.size:
+        whole = decode(data, max_pixels=max_pixels)
+    return inspector.prepare(found.image, reference, found.size), whole
 
 
 def draw(image: Image, defect_map: FloatArray, inspection: Inspection) -> Image:

@@ -58,7 +58,8 @@ class Repository(Roster):
         """The active version is loaded anew; another file must not be a way around two persons."""
         digest, record = fresh.session.digest, entry.record
         if not self._needs_approval(record, digest):
-            await self._write(entry, record.model_copy(update={"digest": digest}))
+            if digest != record.digest:
+                await self._write(entry, record.model_copy(update={"digest": digest}))
         elif entry.active is None:
             await self._write(entry, record.without_active())
         else:

@@ -4,7 +4,7 @@ import numpy as np
 
 from twonines.models.image import decode, encode_png
 from twonines.models.inspector import Inspector
-from twonines.models.overlay import draw, explain
+from twonines.models.overlay import draw, explain, open_picture
 from twonines.models.ppm import MAGIC
 from twonines.types import Inspection
 
@@ -58,6 +58,6 @@ def overlay_png(
     golden = None if reference is None else decode(reference, max_pixels=max_pixels)
     if recorded is None:
         return encode_png(explain(inspector, data, golden, max_pixels=max_pixels)[1])
-    outputs = inspector.outputs(inspector.read(data, golden, max_pixels=max_pixels))
-    image = decode(data, max_pixels=max_pixels)
+    picture, image = open_picture(inspector, data, golden, max_pixels=max_pixels)
+    outputs = inspector.outputs(picture)
     return encode_png(draw(image, outputs.defect_map[0], recorded))

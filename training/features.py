@@ -14,7 +14,7 @@ import onnxruntime as ort
 
 from twonines.datasets.record import Record
 from twonines.errors import ImageError
-from twonines.models.image import Decoded, Size, decode_for, decode_to, load, resize
+from twonines.models.image import Decoded, Size, decode_for, decode_to, load, naming, resize
 from twonines.models.providers import available_threads, make_runtime
 from twonines.types import FloatArray, Image
 
@@ -59,13 +59,9 @@ def read_image(path: Path, size: Size) -> Decoded:
     Raises:
         ImageError: it cannot be read; the message names the file.
     """
-    try:
+    with naming(path):
         found = decode_for(path.read_bytes(), lambda _: size)
         return Decoded(resize(found.image, size), found.size)
-    except OSError as exc:
-        raise ImageError(f"image: {path} cannot be read ({exc.strerror or exc})") from exc
-    except ImageError as exc:
-        raise type(exc)(f"{path}: {exc}") from exc
 
 
 @dataclass(frozen=True, slots=True)

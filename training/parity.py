@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from twonines.datasets.record import Record
-from twonines.errors import GateError, ImageError
-from twonines.models.image import decode
+from twonines.errors import GateError
+from twonines.models.image import decode, naming
 from twonines.models.inspector import Inspector, Prepared
 from twonines.models.outputs import Outputs
 from twonines.models.providers import available_threads
@@ -146,13 +146,12 @@ def _feeds(
         return
 
     def prepare(record: Record) -> Prepared:
-        try:
-            golden = None if record.reference is None else decode(record.reference.read_bytes())
+        golden = None
+        if record.reference is not None:
+            with naming(record.reference):
+                golden = decode(record.reference.read_bytes())
+        with naming(record.path):
             return inspector.read(record.path.read_bytes(), golden)
-        except OSError as exc:
-            raise ImageError(f"{exc.filename} cannot be read ({exc.strerror})") from exc
-        except ImageError as exc:
-            raise type(exc)(f"{record.path}: {exc}") from exc
 
     with ThreadPoolExecutor(available_threads()) as pool:
         for part in _parts(records, size):

@@ -11,7 +11,7 @@ import numpy as np
 
 from twonines.benchmarks.throughput.ways import BATCH
 from twonines.errors import SettingsError
-from twonines.models.image import decode, resize
+from twonines.models.image import decode_to
 from twonines.models.providers import available_threads
 from twonines.models.session import InspectionSession
 from twonines.types import Image
@@ -45,7 +45,7 @@ def make_task(model: Path, session: InspectionSession, pictures: Sequence[Path])
     count = min(PICTURES, len(pictures))
     chosen = [pictures[index * len(pictures) // count] for index in range(count)]
     reference = InspectionSession.load(model, execution_provider="cpu")
-    images = [resize(decode(path.read_bytes()), session.input_size) for path in chosen]
+    images = [decode_to(path.read_bytes(), session.input_size) for path in chosen]
     scores = [float(reference.run(image[None]).score[0]) for image in images]
     return Task(model, session, chosen, scores)
 
@@ -57,12 +57,12 @@ def measure_limits(session: InspectionSession, task: Task) -> dict[str, float]:
     """
     data = [path.read_bytes() for path in task.pictures]
     size = session.input_size
-    images = np.stack([resize(decode(item), size) for item in data])
+    images = np.stack([decode_to(item, size) for item in data])
     session.run(images[:8])
     with ThreadPoolExecutor(available_threads()) as decoders:
 
         def decode_and_run(part: slice) -> None:
-            made = list(decoders.map(lambda item: resize(decode(item), size), data[part]))
+            made = list(decoders.map(lambda item: decode_to(item, size), data[part]))
             session.run(np.stack(made))
 
         return {
@@ -72,7 +72,7 @@ def measure_limits(session: InspectionSession, task: Task) -> dict[str, float]:
                 lambda index: images[index : index + 1], session, len(data)
             ),
             "decode_resize_session_one_s": _median_one(
-                lambda index: resize(decode(data[index]), size)[None], session, len(data)
+                lambda index: decode_to(data[index], size)[None], session, len(data)
             ),
         }
 

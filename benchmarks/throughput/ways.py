@@ -20,7 +20,7 @@ from twonines.benchmarks.throughput.running import (
     served,
 )
 from twonines.errors import GateError
-from twonines.models.image import decode, resize
+from twonines.models.image import decode_to
 from twonines.models.providers import available_threads
 from twonines.models.session import InspectionSession
 
@@ -53,7 +53,7 @@ def decoded_seconds(session: InspectionSession, pictures: Sequence[bytes]) -> fl
     start = time.perf_counter()
     with ThreadPoolExecutor(available_threads()) as pool:
         for part in _batches(len(pictures)):
-            images = list(pool.map(lambda data: resize(decode(data), size), pictures[part]))
+            images = list(pool.map(lambda data: decode_to(data, size), pictures[part]))
             session.run(np.stack(images))
     return time.perf_counter() - start
 
@@ -147,7 +147,7 @@ def measure(
     chosen = [pictures[index % len(pictures)] for index in range(per_round)]
     data = [path.read_bytes() for path in chosen]
     session = InspectionSession.load(model)
-    images = np.stack([resize(decode(item), session.input_size) for item in data])
+    images = np.stack([decode_to(item, session.input_size) for item in data])
     seconds: dict[str, list[float]] = {name: [] for name in ROWS}
     answers: list[dict[str, Any]] = []
     with served(model) as port:

@@ -1,6 +1,5 @@
 """Cards as rows of words and figures."""
 
-import asyncio
 import functools
 import hashlib
 from dataclasses import dataclass
@@ -25,21 +24,17 @@ class Told:
     digest: str
 
 
-async def read(path: Path) -> Told:
-    """Read the card of a file, without loading the model.
+def read(path: Path) -> Told:
+    """Read the card of a file, without loading the model; blocks.
 
     Raises:
         ModelFileError: it is no model.
     """
-
-    def look() -> Told:
-        try:
-            seen = path.stat()
-        except OSError as exc:
-            raise ModelFileError(f"model: {path} cannot be read ({exc.strerror})") from exc
-        return _read(path, seen.st_mtime_ns, seen.st_size)
-
-    return await asyncio.to_thread(look)
+    try:
+        seen = path.stat()
+    except OSError as exc:
+        raise ModelFileError(f"model: {path} cannot be read ({exc.strerror})") from exc
+    return _read(path, seen.st_mtime_ns, seen.st_size)
 
 
 @functools.lru_cache(maxsize=256)

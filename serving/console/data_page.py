@@ -13,8 +13,7 @@ from twonines.serving.console.parts import (
     facts,
     notice,
     panel,
-    shot,
-    thumbnail,
+    small_shot,
     told,
     work_panel,
 )
@@ -25,6 +24,7 @@ STAGES = ("pictures",)
 PAGE = 48
 """Pictures on one page."""
 _CLUSTERS = 12
+_SMALL = "width: 120px; height: 120px"
 
 
 async def build(view: View) -> None:
@@ -139,8 +139,7 @@ class _Data:
                     with ui.row().classes("panel gap-2").style("width: auto"):
                         for path in paths[:4]:
                             with ui.column().classes("gap-0 items-center"):
-                                source = thumbnail(self.root / self.name / path)
-                                shot(source, path, "width: 120px; height: 120px")
+                                small_shot(self.root / self.name / path, path, _SMALL)
                                 ui.label(path).style("font-size: 14px; max-width: 120px").classes(
                                     "ellipsis"
                                 ).tooltip(path)
@@ -172,7 +171,7 @@ class _Data:
 
     def one(self, chosen: sets.PictureSet, path: Path) -> None:
         with ui.button(on_click=lambda: self.open(chosen, path)).props("flat padding=none"):
-            shot(thumbnail(path), path.name, "width: 120px; height: 120px").tooltip(path.name)
+            small_shot(path, path.name, _SMALL).tooltip(path.name)
 
     def look(self, kind: str, page: int) -> None:
         self.kind, self.page = kind, page
@@ -194,7 +193,7 @@ class _Data:
             ui.label(f"{self.kind} / {path.name}").style(
                 "font-weight: 700; overflow-wrap: anywhere"
             )
-            shot(thumbnail(path, 1200), path.name, "width: 100%; max-height: 60vh")
+            small_shot(path, path.name, "width: 100%; max-height: 60vh", 1200)
             with ui.row().classes("items-center w-full"):
                 for name in chosen.classes:
                     if name != self.kind:

@@ -60,10 +60,11 @@ class Part(Generic[T]):
                 fault = str(exc)
             if self._box.is_deleted:  # the page was closed meanwhile
                 return
-            seen = fault if fault is not None or self._shown is None else self._shown(data)
-            if self._shown is not None and seen == self._last:
-                return
-            self._last = seen
+            if self._shown is not None:
+                seen = self._shown(data) if fault is None else fault
+                if seen == self._last:
+                    return
+                self._last = seen
             self._box.clear()
             with self._box:
                 if fault is None:

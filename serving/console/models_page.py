@@ -1,5 +1,6 @@
 """Models: cards and certificates, two compared, and what answers."""
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ class _Models:
         names = [entry.name for entry, _ in listing]
         name = self.name if self.name in names else next(iter(names), None)
         files = (await self.models.files()).get(name or "", {})
-        return _Shelf(listing, name, await _read_cards(files), await read_proposals(self.view))
+        told = await asyncio.to_thread(_read_cards, files)
+        return _Shelf(listing, name, told, await read_proposals(self.view))
 
     def _draw(self, shelf: _Shelf) -> None:
         listing = {entry.name: (entry, versions) for entry, versions in shelf.listing}
@@ -261,11 +263,11 @@ def _fault(entry: Entry, version: str) -> str | None:
     return certificate["fault"] if certificate else None
 
 
-async def _read_cards(files: dict[str, Path]) -> dict[str, cards.Told]:
+def _read_cards(files: dict[str, Path]) -> dict[str, cards.Told]:
     found = {}
     for version, path in files.items():
         try:
-            found[version] = await cards.read(path)
+            found[version] = cards.read(path)
         except TwoninesError:  # the page says that it has no readable card
             continue
     return found

@@ -1,5 +1,6 @@
 """Small parts that the pages share."""
 
+import asyncio
 import base64
 import io
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -7,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nicegui import events, ui
+from nicegui import background_tasks, events, ui
 from PIL import Image as PILImage
 
 from twonines.errors import TwoninesError
@@ -123,7 +124,22 @@ def shot(source: str, name: str, size: str = "width: 100%; max-height: 56vh") ->
     return image
 
 
-def thumbnail(path: Path, side: int = 220) -> str:
+def small_shot(path: Path, name: str, size: str, side: int = 220) -> ui.element:
+    """A picture of a file, small; it comes when a thread has decoded it, or not at all."""
+    image = ui.element("img").classes("shot").style(size)
+    image.props["alt"] = name
+
+    async def fill() -> None:
+        source = await asyncio.to_thread(_thumbnail, path, side)
+        if not image.is_deleted:
+            image.props["src"] = source
+            image.update()
+
+    background_tasks.create(fill())
+    return image
+
+
+def _thumbnail(path: Path, side: int) -> str:
     """A small picture as data URL, "" where it cannot be read; blocks for milliseconds."""
     try:
         return data_url(decode(path.read_bytes()), side)
@@ -135,7 +151,7 @@ def pictures_row(paths: Sequence[Path], size: str = "width: 96px; height: 96px")
     """Small pictures side by side, each with its name."""
     with ui.row().classes("gap-1"):
         for path in paths:
-            shot(thumbnail(path), path.name, size).tooltip(path.name)
+            small_shot(path, path.name, size).tooltip(path.name)
 
 
 def work_panel(view: View, work: Work, stages: Sequence[str]) -> None:

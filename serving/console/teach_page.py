@@ -45,9 +45,13 @@ async def build(view: View) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """The last run; where it has taught a model, that model's card and who may be replaced."""
+    """The last run; where it has taught a model, that model's card and who may be replaced.
+
+    ``ready`` says whether the set that is chosen can be taught from.
+    """
 
     work: Work | None
+    ready: bool
     told: cards.Told | None = None
     names: tuple[str, ...] = ()
 
@@ -138,11 +142,18 @@ class _Teach:
             self.run.refresh()
 
         async def take(folder: str, file: str, data: bytes) -> None:
-            chosen, limit = self.set, self.view.desk.service.settings.max_pixels
-            # A whole set may be dropped anywhere: its folders are its classes.
-            put_in = folder if folder in chosen.classes else name
+            limit = self.view.desk.service.settings.max_pixels
+
+            chosen_name = str(self.name)  # another may be chosen meanwhile
+
+            def keep() -> None:
+                chosen = sets.open_set(self.root, chosen_name)
+                # A whole set may be dropped anywhere: its folders are its classes.
+                put_in = folder if folder in chosen.classes else name
+                sets.add_picture(chosen, put_in, file, data, limit)
+
             try:
-                await asyncio.to_thread(sets.add_picture, chosen, put_in, file, data, limit)
+                await asyncio.to_thread(keep)
             except TwoninesError as exc:
                 ui.notify(f"{file}: {exc}", type="negative")
                 return
@@ -161,22 +172,28 @@ class _Teach:
 
     async def read_run(self) -> _Run:
         work = self.view.desk.works.last(KIND)
+        ready = self.name is not None and await asyncio.to_thread(self.is_ready)
         if work is None or work.code != 0:
-            return _Run(work)
-        told = await cards.read(self.folder(work) / "model.onnx")
-        return _Run(work, told, tuple(sorted(await self.view.desk.service.models.files())))
+            return _Run(work, ready)
+        told = await asyncio.to_thread(cards.read, self.folder(work) / "model.onnx")
+        names = tuple(sorted(await self.view.desk.service.models.files()))
+        return _Run(work, ready, told, names)
+
+    def is_ready(self) -> bool:
+        filled = [name for name, paths in self.set.classes.items() if paths]
+        return len(filled) > 1 or filled == [GOOD]
 
     def draw_run(self, last: _Run) -> None:
         if self.name is None:
             return
         t, work = self.t, last.work
         with panel(t("teach")):
-            filled = [name for name, paths in self.set.classes.items() if paths]
-            ready = len(filled) > 1 or filled == [GOOD]
             with ui.row().classes("w-full items-center"):
                 button = ui.button(t("teach_now"), icon="school", on_click=self.start)
-                button.props("data-mark=teach").set_enabled(ready and not (work and work.running))
-                if not ready:
+                button.props("data-mark=teach").set_enabled(
+                    last.ready and not (work and work.running)
+                )
+                if not last.ready:
                     ui.label(t("teach_needs")).classes("muted")
             if work:
                 work_panel(self.view, work, STAGES)

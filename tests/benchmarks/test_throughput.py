@@ -1,31 +1,15 @@
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.benchmarks.fake_server import FakeServer, running_fake
-from tests.images import png
+from tests.benchmarks.fake_server import FakeServer
 from twonines.benchmarks import throughput
 from twonines.benchmarks.throughput import ways
 from twonines.errors import GateError
 from twonines.models.session import InspectionSession
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with running_fake() as server:
-        yield server
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
-    paths = [tmp_path / f"{i}.png" for i in range(3)]
-    for index, path in enumerate(paths):
-        path.write_bytes(png(index * 100))
-    return paths
 
 
 def test_load_generator_in_its_own_process(server: FakeServer, pictures: list[Path]) -> None:

@@ -2,7 +2,6 @@ import asyncio
 import io
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.benchmarks.fake_server import FakeServer, running_fake
+from tests.benchmarks.fake_server import FakeServer
 from tests.images import png
 from twonines.benchmarks.throughput import free_port
 from twonines.benchmarks.throughput.load import Run, poisson_times, run_job
@@ -21,20 +20,6 @@ from twonines.benchmarks.throughput.wire import (
     read_answer,
     split_answer,
 )
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with running_fake() as server:
-        yield server
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
-    paths = [tmp_path / f"{i}.png" for i in range(3)]
-    for index, path in enumerate(paths):
-        path.write_bytes(png(100, (40, 40 + 20 * index)))
-    return paths
 
 
 def job_for(server: FakeServer, pictures: list[Path], **given: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import typer
 
 from twonines.cli.display import Stages, needs
 from twonines.cli.options import DATA_DIR, Provider, ProviderName, flag
+from twonines.types import Image
 
 
 def serve(
@@ -198,38 +199,31 @@ def show(
     execution_provider: Provider = "cpu",
 ) -> None:
     """Inspect one picture and draw the verdict: where the model looks, and the regions."""
-    from twonines.errors import ImageError
-    from twonines.models.image import decode, encode_png
+    from twonines.models.image import encode_png, naming
     from twonines.models.inspector import Inspector
     from twonines.models.overlay import explain
     from twonines.models.session import InspectionSession
 
     session = InspectionSession.load(model, execution_provider=execution_provider)
-    golden = None
-    if reference is not None:
-        data = _read(reference, "reference")
-        try:
-            golden = decode(data)
-        except ImageError as exc:
-            raise type(exc)(f"reference: {reference}: {exc}") from exc
+    golden = None if reference is None else _read_reference(reference)
     inspector = Inspector(session, max_tiles=max_tiles)
-    data = _read(image, "image")
-    try:
-        inspection, drawn = explain(inspector, data, golden)
-    except ImageError as exc:
-        raise type(exc)(f"{image}: {exc}") from exc
+    with naming(image):
+        inspection, drawn = explain(inspector, image.read_bytes(), golden)
     out.write_bytes(encode_png(drawn))
     typer.echo(f"{inspection.verdict} score {inspection.score} class {inspection.defect_class}")
     typer.echo(f"overlay: {out}")
 
 
-def _read(path: Path, name: str) -> bytes:
+def _read_reference(path: Path) -> Image:
     from twonines.errors import ImageError
+    from twonines.models.image import decode
 
     try:
-        return path.read_bytes()
+        return decode(path.read_bytes())
     except OSError as exc:
-        raise ImageError(f"{name}: {path} cannot be read ({exc.strerror})") from exc
+        raise ImageError(f"reference: {path} cannot be read ({exc.strerror})") from exc
+    except ImageError as exc:
+        raise type(exc)(f"reference: {path}: {exc}") from exc
 
 
 def tile(

@@ -171,6 +171,9 @@ def test_data_is_checked_and_mended(site: Site, open_page: Open) -> None:
     page.locator("[data-mark=check]").click()
     page.locator("[data-mark=conflicts]").get_by_text("good/wrong.png").wait_for()
     assert page.locator("[data-mark=browse] img").count() == 7
+    page.wait_for_function(  # each comes when it has been decoded
+        "() => [...document.querySelectorAll('[data-mark=browse] img')].every(i => i.naturalWidth)"
+    )
     page.locator("[data-mark=browse] img[alt='wrong.png']").click()
     page.get_by_role("button", name="Move to scratch").click()
     page.wait_for_function("document.querySelectorAll('[data-mark=browse] img').length === 6")
