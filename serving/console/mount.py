@@ -4,6 +4,7 @@ import nicegui
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from nicegui import core, ui
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from twonines.serving.console import (
     data_page,
@@ -17,6 +18,7 @@ from twonines.serving.console import (
     teach_page,
 )
 from twonines.serving.console.frame import MOUNT, Page, add_assets, add_page
+from twonines.serving.console.owned import OwnUploads, guard_sockets
 from twonines.serving.console.view import Desk
 from twonines.serving.console.works import Works
 from twonines.serving.service import Service
@@ -32,6 +34,9 @@ PAGES = (
     Page("/study", "study", "groups", study_page.build),
     Page("/reports", "reports", "description", reports_page.build),
 )
+
+_FORM_BYTES = 64 * 1024
+"""What a form adds to the picture in it."""
 
 
 def add_console(app: FastAPI, service: Service) -> None:
@@ -53,6 +58,10 @@ def add_console(app: FastAPI, service: Service) -> None:
     async def index() -> RedirectResponse:
         return RedirectResponse(f"{MOUNT}/")
 
+    limit = service.settings.max_bytes + _FORM_BYTES
+    nicegui.app.add_middleware(RequestBodyLimitMiddleware, max_body_size=limit)
+    nicegui.app.add_middleware(OwnUploads)
     ui.run_with(app, mount_path=MOUNT, title="twonines", show_welcome_message=False)
     # A page of another site must not open the console's socket in the person's name.
     core.sio.eio.cors_allowed_origins = None
+    guard_sockets()

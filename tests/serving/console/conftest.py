@@ -16,8 +16,12 @@ from tests.images import png
 from tests.service import wait_until_ready
 from tests.serving.test_server import free_port
 from twonines.models.card import Policy
+from twonines.serving.people.people import People
+from twonines.serving.people.roles import Role
+from twonines.serving.store.database import Database
 
 ROOT = Path(__file__).parents[3]
+PASSWORD = "correct horse battery"
 PATIENCE_MS = 120_000
 """Nothing is timed: a busy machine only makes the tests slower."""
 
@@ -53,6 +57,7 @@ def serve_console(folder: Path) -> tuple[Site, "subprocess.Popen[bytes]"]:
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), *filter(None, sys.path)]),
         "TWONINES_DATA_DIR": str(site.data),
         "TWONINES_KEEP_PICTURES": "all",
+        "TWONINES_MAX_BYTES": str(2**20),
     }
     command = [sys.executable, "-m", "twonines", "serve", "--model-dir", str(site.models)]
     process = subprocess.Popen([*command, "--port", str(site.port)], env=environment)
@@ -65,6 +70,28 @@ def site(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator
     try:
         wait_until_ready(str(made.port))
         yield made
+    finally:
+        process.terminate()
+        assert process.wait(60) in (0, -15)
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict[Role, str]]]:
+    """A service with a user and a key of each role."""
+    folder = tmp_path_factory.mktemp("guarded")
+    (folder / "data").mkdir()
+    database = Database.in_folder(folder / "data")
+    database.migrate()
+    people = People(database)
+    secrets = {}
+    for role in Role:
+        secrets[role] = people.keys.add(str(role), role, "test")[0]
+        people.accounts.add(str(role), role, PASSWORD, "test")
+    database.close()
+    site, process = serve_console(folder)
+    try:
+        wait_until_ready(str(site.port))
+        yield site, secrets
     finally:
         process.terminate()
         assert process.wait(60) in (0, -15)

@@ -6,44 +6,16 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Browser
 
-from tests.service import wait_until_ready
-from tests.serving.console.conftest import PATIENCE_MS, ROOT, Site, serve_console
-from twonines.serving.people.people import People
+from tests.serving.console.conftest import PASSWORD, PATIENCE_MS, ROOT, Site
 from twonines.serving.people.roles import CONSOLE, Role
-from twonines.serving.store.database import Database
 
-PASSWORD = "correct horse battery"
 PAGES = sorted(
     key.removeprefix("GET ") for key in CONSOLE if re.fullmatch(r"GET /console/\w*", key)
 )
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict[Role, str]]]:
-    """A service with a user and a key of each role."""
-    folder = tmp_path_factory.mktemp("guarded")
-    (folder / "data").mkdir()
-    database = Database.in_folder(folder / "data")
-    database.migrate()
-    people = People(database)
-    secrets = {}
-    for role in Role:
-        secrets[role] = people.keys.add(str(role), role, "test")[0]
-        people.accounts.add(str(role), role, PASSWORD, "test")
-    database.close()
-    site, process = serve_console(folder)
-    try:
-        wait_until_ready(str(site.port))
-        yield site, secrets
-    finally:
-        process.terminate()
-        assert process.wait(60) in (0, -15)
 
 
 def status(site: Site, path: str, secret: str | None, method: str = "GET") -> int:
