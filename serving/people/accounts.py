@@ -88,33 +88,51 @@ class Accounts:
         self._on_change()
         return user
 
-    def set_role(self, name: str, role: Role, by: str) -> None:
-        """Give another role; sessions go on with it at once.
+    def change(
+        self,
+        name: str,
+        by: str,
+        *,
+        role: Role | None = None,
+        disabled: bool | None = None,
+        password: str | None = None,
+    ) -> None:
+        """Change all that is given, or nothing where one of it cannot be.
+
+        Sessions go on with another role at once; with the rest they end.
 
         Raises:
+            InputError: the password is too short or too long.
             UnknownError: there is no such user.
-            ConflictError: it is the last admin.
+            ConflictError: it is the last admin, who would be one no more.
         """
-        self._change(name, by, "user.role", {"role": str(role)}, {"role": str(role)})
-
-    def set_disabled(self, name: str, disabled: bool, by: str) -> None:
-        """Let a user in no more, or again; their sessions end.
-
-        Raises:
-            UnknownError, ConflictError: as :meth:`set_role`.
-        """
-        action = "user.disable" if disabled else "user.enable"
-        self._change(name, by, action, {"disabled": disabled}, ends_logins=True)
-
-    def set_password(self, name: str, password: str, by: str) -> None:
-        """Set another password; all sessions of the user end.
-
-        Raises:
-            InputError: it is too short or too long.
-            UnknownError: there is no such user.
-        """
-        values = {"password": self._passwords.hash(password)}
-        self._change(name, by, "user.password", values, ends_logins=True)
+        name = checked_name("name", name)
+        values: dict[str, Any] = {}
+        acts: list[tuple[str, dict[str, Any]]] = []
+        if password is not None:
+            values["password"] = self._passwords.hash(password)
+            acts.append(("user.password", {}))
+        if role is not None:
+            values["role"] = str(role)
+            acts.append(("user.role", {"role": str(role)}))
+        if disabled is not None:
+            values["disabled"] = disabled
+            acts.append(("user.disable" if disabled else "user.enable", {}))
+        with self._database.writing() as connection:
+            # A write comes first, so that two changes at once cannot take out the last two admins.
+            for action, told in acts:
+                self._audit.append_in(connection, by, action, name, told)
+            had_admin = _has_admin(connection)
+            user = USERS.c.name == name
+            if connection.execute(select(USERS.c.name).where(user)).first() is None:
+                raise UnknownError(f"name: must be a user, got {name!r}")
+            if values:
+                connection.execute(update(USERS).where(user).values(**values))
+            if had_admin and not _has_admin(connection):
+                raise ConflictError(f"name: {name!r} is the last admin; make another one first")
+            if values.keys() - {"role"}:
+                connection.execute(delete(LOGINS).where(LOGINS.c.name == name))
+        self._on_change()
 
     def check(self, name: str, password: str, address: str) -> Person:
         """Who it is, where name and password are right.
@@ -147,30 +165,6 @@ class Accounts:
                 unchanged = (USERS.c.name == known) & (USERS.c.password == row["password"])
                 connection.execute(update(USERS).where(unchanged).values(password=fresh))
         return Person(row["name"], Role.parse(row["role"]), row["tenant"])
-
-    def _change(
-        self,
-        name: str,
-        by: str,
-        action: str,
-        values: dict[str, Any],
-        told: dict[str, Any] | None = None,
-        *,
-        ends_logins: bool = False,
-    ) -> None:
-        name = checked_name("name", name)
-        with self._database.writing() as connection:
-            # A write comes first, so that two changes at once cannot take out the last two admins.
-            self._audit.append_in(connection, by, action, name, told)
-            had_admin = _has_admin(connection)
-            changed = connection.execute(update(USERS).where(USERS.c.name == name).values(**values))
-            if not changed.rowcount:
-                raise UnknownError(f"name: must be a user, got {name!r}")
-            if had_admin and not _has_admin(connection):
-                raise ConflictError(f"name: {name!r} is the last admin; make another one first")
-            if ends_logins:
-                connection.execute(delete(LOGINS).where(LOGINS.c.name == name))
-        self._on_change()
 
 
 def can_enter(database: Database) -> bool:

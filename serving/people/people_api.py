@@ -141,7 +141,7 @@ def _add_login(app: FastAPI, service: Service) -> None:
         address = request.client.host if request.client else "unknown"
         accounts = _people(service).accounts
         accounts.check(person.name, given.old, address)
-        accounts.set_password(person.name, given.new, person.actor)
+        accounts.change(person.name, person.actor, password=given.new)
         return Response(status_code=204)
 
 
@@ -170,12 +170,8 @@ def _add_users(app: FastAPI, service: Service) -> None:
     def change(request: Request, name: str, given: UserChange) -> Response:
         """Give another role or password, or let in no more."""
         by, accounts = request.state.person.actor, _people(service).accounts
-        if given.password is not None:
-            accounts.set_password(name, given.password, by)
-        if given.role is not None:
-            accounts.set_role(name, Role.parse(given.role), by)
-        if given.disabled is not None:
-            accounts.set_disabled(name, given.disabled, by)
+        role = None if given.role is None else Role.parse(given.role)
+        accounts.change(name, by, role=role, disabled=given.disabled, password=given.password)
         return Response(status_code=204)
 
 
