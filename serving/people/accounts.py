@@ -8,6 +8,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from twonines.errors import ConflictError, InputError, LoginError, UnknownError
+from twonines.serving.people.approvals import only_by_shell
 from twonines.serving.people.audit import Audit
 from twonines.serving.people.clock import Clock, now_us
 from twonines.serving.people.limits import LoginLimit
@@ -96,12 +97,15 @@ class Accounts:
         role: Role | None = None,
         disabled: bool | None = None,
         password: str | None = None,
+        only_less: bool = False,
     ) -> None:
         """Change all that is given, or nothing where one of it cannot be.
 
-        Sessions go on with another role at once; with the rest they end.
+        Sessions go on with another role at once; with the rest they end. ``only_less`` is for who
+        must not be able to act as the user: they may take rights away, and no more.
 
         Raises:
+            ForbiddenError: it is more, though ``only_less``.
             InputError: the password is too short or too long.
             UnknownError: there is no such user.
             ConflictError: it is the last admin, who would be one no more.
@@ -124,8 +128,11 @@ class Accounts:
                 self._audit.append_in(connection, by, action, name, told)
             had_admin = _has_admin(connection)
             user = USERS.c.name == name
-            if connection.execute(select(USERS.c.name).where(user)).first() is None:
+            before = connection.execute(select(USERS).where(user)).mappings().one_or_none()
+            if before is None:
                 raise UnknownError(f"name: must be a user, got {name!r}")
+            if only_less:
+                _check_less(_user(before), role, disabled, password)
             if values:
                 connection.execute(update(USERS).where(user).values(**values))
             if had_admin and not _has_admin(connection):
@@ -173,6 +180,15 @@ def can_enter(database: Database) -> bool:
         user = select(USERS.c.name).where(USERS.c.disabled.is_(False)).limit(1)
         key = select(KEYS.c.prefix).where(KEYS.c.revoked_us.is_(None)).limit(1)
         return any(connection.execute(one).first() is not None for one in (user, key))
+
+
+def _check_less(user: User, role: Role | None, disabled: bool | None, password: str | None) -> None:
+    if password is not None:
+        raise only_by_shell(f"passwd '{user.name}'")
+    if role is not None and not user.role.covers(role):
+        raise only_by_shell(f"role '{user.name}' {role}")
+    if disabled is False and user.disabled:
+        raise only_by_shell(f"disable --undo '{user.name}'")
 
 
 def _has_admin(connection: Connection) -> bool:
