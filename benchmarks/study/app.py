@@ -44,7 +44,7 @@ class AnswerIn(BaseModel):
 
 def create_study_app(desk: Desk) -> FastAPI:
     """The service of one study."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     page = importlib.resources.files(__package__).joinpath("page.html").read_text("utf-8")
 
     @app.exception_handler(TwoninesError)
