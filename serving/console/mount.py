@@ -55,6 +55,7 @@ def add_console(app: FastAPI, service: Service) -> None:
     nicegui.app.on_shutdown(desk.works.close)
 
     @app.get("/", include_in_schema=False)
+    @app.get(MOUNT, include_in_schema=False)
     async def index() -> RedirectResponse:
         return RedirectResponse(f"{MOUNT}/")
 
@@ -62,6 +63,7 @@ def add_console(app: FastAPI, service: Service) -> None:
     nicegui.app.add_middleware(RequestBodyLimitMiddleware, max_body_size=limit)
     nicegui.app.add_middleware(OwnUploads)
     ui.run_with(app, mount_path=MOUNT, title="twonines", show_welcome_message=False)
+    core.app.router.redirect_slashes = False  # as in the service's own app
     # A page of another site must not open the console's socket in the person's name.
     core.sio.eio.cors_allowed_origins = None
     guard_sockets()
