@@ -10,6 +10,7 @@ from twonines.cli.display import Stages, needs, out_console
 from twonines.cli.options import Root
 from twonines.errors import SettingsError
 
+_WIDEST = 120
 _HEADINGS = ("provider", "precision", "cpus", "runs", "batch", "per s", "range", "ms", "shift",
              "for")  # fmt: skip
 
@@ -53,7 +54,8 @@ def tune(
     for row in tuned.rows:
         if "per_second" in row:
             table.add_row(*_cells(row))
-    out_console.print(table)
+    # Wider than a narrow terminal where it must be: a figure that is cut is none.
+    out_console.print(table, width=max(out_console.width, _WIDEST), crop=False)
     for row in tuned.rows:
         if "per_second" not in row:
             # Whole lines: in a column of a table the reason would be cut to pieces.
