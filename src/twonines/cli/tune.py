@@ -37,6 +37,7 @@ def tune(
     threads of a run, `runs` how many go on at once, `ms` what a batch takes, and `shift` is the
     largest change of a score.
     """
+    from rich.console import Console
     from rich.table import Column, Table
 
     try:
@@ -55,7 +56,7 @@ def tune(
         if "per_second" in row:
             table.add_row(*_cells(row))
     # Wider than a narrow terminal where it must be: a figure that is cut is none.
-    out_console.print(table, width=max(out_console.width, _WIDEST), crop=False)
+    Console(width=max(out_console.width, _WIDEST)).print(table)
     for row in tuned.rows:
         if "per_second" not in row:
             # Whole lines: in a column of a table the reason would be cut to pieces.
