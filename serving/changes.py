@@ -57,9 +57,12 @@ class Changes:
         """
         models = self._service.models
         if verb == "activate":
+            takes_two = self._takes_two
+            if takes_two:
+                check_user(person)  # before an override is written down that nobody may make
             digest = await models.digest_of(name, version)
             tried = await check_escapes(self._service, name, version, person.actor, override)
-            if self._takes_two:
+            if takes_two:
                 return await self._propose(person, verb, name, version, digest, tried)
             job = partial(models.activate, name, version, digest)
             await self._record(person, "model.activate", f"{name}/{version}", job, digest=digest)
@@ -119,11 +122,15 @@ class Changes:
         models, people = self._service.models, self._service.people
         version = models.before(name)
         digest = await models.digest_of(name, version)
-        tried = await check_escapes(self._service, name, version, person.actor, override)
+        takes_two = False
         if self._takes_two and people:
             known = people.approvals.has_been_approved
-            if not await run_in_threadpool(known, name, version, digest):
-                return await self._propose(person, "rollback", name, version, digest, tried)
+            takes_two = not await run_in_threadpool(known, name, version, digest)
+        if takes_two:
+            check_user(person)
+        tried = await check_escapes(self._service, name, version, person.actor, override)
+        if takes_two:
+            return await self._propose(person, "rollback", name, version, digest, tried)
         job = partial(models.rollback, name, digest)
         await self._record(person, "model.rollback", f"{name}/{version}", job, digest=digest)
         return Outcome(regression=tried)

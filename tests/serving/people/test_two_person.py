@@ -106,3 +106,26 @@ def test_one_is_enough_where_two_are_not_wanted(models: Path, tmp_path: Path) ->
         record = people_of(client).audit.newest(limit=1)[0]
         assert (record["actor"], record["action"]) == ("local", "model.activate")
         assert len(record["details"]["digest"]) == 64
+
+
+def test_who_may_not_propose_leaves_no_override(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An override is written down while the escapes are looked at; a key never comes so far."""
+    looked: list[str] = []
+
+    async def look(_: object, name: str, version: str, *__: object) -> None:
+        looked.append(f"{name}/{version}")
+
+    monkeypatch.setattr("twonines.serving.changes.check_escapes", look)
+    with serve(models, tmp_path / "data", model_dir=models, two_person=True) as client:
+        add_user(client, "anna", Role.ENGINEER)
+        secret, _ = people_of(client).keys.add("ci", Role.ADMIN, "test")
+        body = {"override": "it must run"}
+        for path in ("/v1/models/a/versions/2/activate", "/v1/models/a/rollback"):
+            refused = client.post(path, headers={"X-API-Key": secret}, json=body)
+            assert refused.status_code in (403, 409), path
+        assert looked == []
+        anna = log_in(client, "anna")
+        assert post(client, "/v1/models/a/versions/2/activate", anna)[0] == 202
+        assert looked == ["a/2"]
