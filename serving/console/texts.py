@@ -215,8 +215,9 @@ TEXTS: dict[str, tuple[str, str]] = {
     "looks_each": ("Looks at each", "每张查看次数"),
     "drawn_from": ("Drawn from", "抽取自"),
     "from_outside": (
-        "Also for tablets in the network (no login)",
-        "网络中的平板也可参与（无需登录）",
+        "Also for tablets in the network: without login, so that whoever reaches this machine can "
+        "answer in anybody's name",
+        "网络中的平板也可参与：无需登录，能访问本机的任何人都可以他人名义作答",
     ),
     "start_study": ("Open the study page", "开启研究页面"),
     "starting": ("Starting …", "正在启动…"),

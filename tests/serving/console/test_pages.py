@@ -218,6 +218,10 @@ def test_a_study_is_planned_served_and_linked(site: Site, open_page: Open) -> No
     opened.value.wait_for_selector("#who")
     opened.value.close()
     page.get_by_role("button", name="Stop").click()
+    page.locator("[data-mark=from-outside]").click()
+    page.locator("[data-mark=start-study]").click()
+    link.wait_for()
+    page.get_by_role("button", name="Stop").click()
     page.locator("[data-mark=start-study]").wait_for()
 
 
