@@ -1,7 +1,7 @@
 """Put the console into the service."""
 
 import nicegui
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse
 from nicegui import core, ui
 
@@ -19,6 +19,7 @@ from twonines.serving.console import (
 from twonines.serving.console.frame import MOUNT, Page, add_assets, add_page
 from twonines.serving.console.view import Desk
 from twonines.serving.console.works import Works
+from twonines.serving.people.roles import console_pages
 from twonines.serving.service import Service
 
 PAGES = (
@@ -35,7 +36,7 @@ PAGES = (
 
 
 def add_console(app: FastAPI, service: Service) -> None:
-    """Serve the console below ``/console``, and send ``/`` there; once a process.
+    """Serve the console below ``/console``, and send ``/`` to a person's first page; once a process.
 
     NiceGUI keeps one application for the process, so a second service in it cannot have one.
     """
@@ -50,8 +51,8 @@ def add_console(app: FastAPI, service: Service) -> None:
     nicegui.app.on_shutdown(desk.works.close)
 
     @app.get("/", include_in_schema=False)
-    async def index() -> RedirectResponse:
-        return RedirectResponse(f"{MOUNT}/")
+    async def index(request: Request) -> RedirectResponse:
+        return RedirectResponse(console_pages(request.state.person.role)[0])
 
     ui.run_with(app, mount_path=MOUNT, title="twonines", show_welcome_message=False)
     # A page of another site must not open the console's socket in the person's name.

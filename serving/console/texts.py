@@ -1,6 +1,9 @@
 """Every text of the console, in English and Chinese."""
 
+from collections.abc import Mapping
+
 LANGUAGES = ("en", "zh")
+LANGUAGE_COOKIE = "twonines_language"
 
 TEXTS: dict[str, tuple[str, str]] = {
     # pages
@@ -19,6 +22,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "role_engineer": ("engineer", "工程师"),
     "role_admin": ("admin", "管理员"),
     "refused": ("This page needs the role {role} or higher.", "此页面需要“{role}”或更高的角色。"),
+    "refused_title": ("Not with your role", "您的角色无权访问"),
+    "logged_in_as": ("You are {name} ({role}).", "当前用户：{name}（{role}）。"),
+    "you_may_open": ("You may open:", "您可以打开："),
+    "start_page": ("Start page", "首页"),
     "log_out": ("Log out", "退出登录"),
     # verdicts
     "verdict_OK": ("accept", "合格"),
@@ -322,6 +329,13 @@ class Words:
         """Speak ``language``, one of ``LANGUAGES``."""
         self.language = language
         self._index = LANGUAGES.index(language)
+
+    @classmethod
+    def of_browser(cls, cookies: Mapping[str, str], headers: Mapping[str, str]) -> "Words":
+        """The language that was chosen, else the browser's first where there is one, or English."""
+        wanted = cookies.get(LANGUAGE_COOKIE) or headers.get("accept-language", "")
+        code = wanted[:2].lower()
+        return cls(code if code in LANGUAGES else LANGUAGES[0])
 
     def __call__(self, key: str, **values: object) -> str:
         """The text of ``key`` with its values filled in."""

@@ -1,5 +1,6 @@
 """Roles, persons, and the one table of who may use which route."""
 
+import re
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Final, Literal
@@ -183,3 +184,11 @@ ACCESS: Final[dict[str, Role | None]] = {
 
 Keys are ``METHOD path template`` as :func:`twonines.serving.people.routes.keys` lists them.
 """
+
+_PAGE: Final = re.compile(r"GET (/console/\w*)")
+
+
+def console_pages(role: Role) -> list[str]:
+    """The paths of the console's pages that a role may open, in their order."""
+    found = ((_PAGE.fullmatch(key), least) for key, least in CONSOLE.items())
+    return [page[1] for page, least in found if page and least and role.covers(least)]

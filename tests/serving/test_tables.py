@@ -53,7 +53,7 @@ def test_beginnings_that_are_cut_off_get_an_apostrophe() -> None:
 
 
 def test_numbers_stay_numbers_and_other_text_as_it_is() -> None:
-    row = {
+    row: dict[str, object] = {
         "score": -0.25, "count": -3, "nothing": None, "part": "A-1+2@x", "mail": "a@b.c",
         "list": '[-1, -2.5, {"a": "b"}]', "words": "one; two, three\nfour", "quoted": 'a "b"',
     }  # fmt: skip

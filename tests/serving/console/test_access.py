@@ -113,15 +113,36 @@ def test_a_person_logs_in_sees_what_the_role_allows_and_logs_out(
     page.locator("#name").fill("viewer")
     page.locator("#password").fill(PASSWORD)
     page.keyboard.press("Enter")
-    page.wait_for_url(lambda url: not url.endswith("/login"))
+    page.wait_for_url("**/console/live")  # the first page that the role may open
     page.goto(f"{site.url}/console/models")
     page.get_by_text("viewer (viewer)").wait_for()
     page.locator("[data-version='2']").wait_for()
     assert page.locator("[data-mark=activate-1]").count() == 0
     assert page.locator(".rail").all_inner_texts() != []
     assert not any("Teach" in text for text in page.locator(".rail").all_inner_texts())
-    page.get_by_role("button", name="Log out").click()
+    answer = page.goto(f"{site.url}/console/teach")
+    assert answer is not None and answer.status == 403
+    page.get_by_text("This page needs the role engineer or higher.").wait_for()
+    page.get_by_text("viewer (viewer)").wait_for()
+    page.get_by_role("link", name="History").click()
+    page.wait_for_url("**/console/history")
+    context.add_cookies([{"name": "twonines_language", "value": "zh", "url": site.url}])
+    page.goto(f"{site.url}/console/")
+    page.get_by_text("此页面需要“检验员”或更高的角色。").wait_for()
+    assert page.get_by_role("link").all_inner_texts() == ["实时", "历史", "模型", "报告"]
+    page.get_by_role("button", name="退出登录").click()
     page.wait_for_url("**/login")
     page.goto(f"{site.url}/console/models")
     page.wait_for_url("**/login")
     context.close()
+
+
+def test_each_role_lands_on_the_first_page_that_it_may_open(
+    guarded: tuple[Site, dict[Role, str]],
+) -> None:
+    site, secrets = guarded
+    for role, secret in secrets.items():
+        request = urllib.request.Request(site.url, headers={"X-API-Key": secret})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            landed = answer.url.removeprefix(site.url)
+        assert landed == ("/console/live" if role is Role.VIEWER else "/console/"), role
