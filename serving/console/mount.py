@@ -36,7 +36,7 @@ PAGES = (
 
 
 def add_console(app: FastAPI, service: Service) -> None:
-    """Serve the console below ``/console``, and send ``/`` to a person's first page; once a process.
+    """Serve the console below ``/console``, with ``/`` the first page of one; once a process.
 
     NiceGUI keeps one application for the process, so a second service in it cannot have one.
     """
