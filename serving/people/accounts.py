@@ -8,6 +8,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from twonines.errors import ConflictError, InputError, LoginError, UnknownError
+from twonines.serving.people.approvals import only_by_shell
 from twonines.serving.people.audit import Audit
 from twonines.serving.people.clock import Clock, now_us
 from twonines.serving.people.limits import LoginLimit
@@ -88,33 +89,57 @@ class Accounts:
         self._on_change()
         return user
 
-    def set_role(self, name: str, role: Role, by: str) -> None:
-        """Give another role; sessions go on with it at once.
+    def change(
+        self,
+        name: str,
+        by: str,
+        *,
+        role: Role | None = None,
+        disabled: bool | None = None,
+        password: str | None = None,
+        only_less: bool = False,
+    ) -> None:
+        """Change all that is given, or nothing where one of it cannot be.
+
+        Sessions go on with another role at once; with the rest they end. ``only_less`` is for who
+        must not be able to act as the user: they may take rights away, and no more.
 
         Raises:
+            ForbiddenError: it is more, though ``only_less``.
+            InputError: the password is too short or too long.
             UnknownError: there is no such user.
-            ConflictError: it is the last admin.
+            ConflictError: it is the last admin, who would be one no more.
         """
-        self._change(name, by, "user.role", {"role": str(role)}, {"role": str(role)})
-
-    def set_disabled(self, name: str, disabled: bool, by: str) -> None:
-        """Let a user in no more, or again; their sessions end.
-
-        Raises:
-            UnknownError, ConflictError: as :meth:`set_role`.
-        """
-        action = "user.disable" if disabled else "user.enable"
-        self._change(name, by, action, {"disabled": disabled}, ends_logins=True)
-
-    def set_password(self, name: str, password: str, by: str) -> None:
-        """Set another password; all sessions of the user end.
-
-        Raises:
-            InputError: it is too short or too long.
-            UnknownError: there is no such user.
-        """
-        values = {"password": self._passwords.hash(password)}
-        self._change(name, by, "user.password", values, ends_logins=True)
+        name = checked_name("name", name)
+        values: dict[str, Any] = {}
+        acts: list[tuple[str, dict[str, Any]]] = []
+        if password is not None:
+            values["password"] = self._passwords.hash(password)
+            acts.append(("user.password", {}))
+        if role is not None:
+            values["role"] = str(role)
+            acts.append(("user.role", {"role": str(role)}))
+        if disabled is not None:
+            values["disabled"] = disabled
+            acts.append(("user.disable" if disabled else "user.enable", {}))
+        with self._database.writing() as connection:
+            # A write comes first, so that two changes at once cannot take out the last two admins.
+            for action, told in acts:
+                self._audit.append_in(connection, by, action, name, told)
+            had_admin = _has_admin(connection)
+            user = USERS.c.name == name
+            before = connection.execute(select(USERS).where(user)).mappings().one_or_none()
+            if before is None:
+                raise UnknownError(f"name: must be a user, got {name!r}")
+            if only_less:
+                _check_less(_user(before), role, disabled, password)
+            if values:
+                connection.execute(update(USERS).where(user).values(**values))
+            if had_admin and not _has_admin(connection):
+                raise ConflictError(f"name: {name!r} is the last admin; make another one first")
+            if values.keys() - {"role"}:
+                connection.execute(delete(LOGINS).where(LOGINS.c.name == name))
+        self._on_change()
 
     def check(self, name: str, password: str, address: str) -> Person:
         """Who it is, where name and password are right.
@@ -148,30 +173,6 @@ class Accounts:
                 connection.execute(update(USERS).where(unchanged).values(password=fresh))
         return Person(row["name"], Role.parse(row["role"]), row["tenant"])
 
-    def _change(
-        self,
-        name: str,
-        by: str,
-        action: str,
-        values: dict[str, Any],
-        told: dict[str, Any] | None = None,
-        *,
-        ends_logins: bool = False,
-    ) -> None:
-        name = checked_name("name", name)
-        with self._database.writing() as connection:
-            # A write comes first, so that two changes at once cannot take out the last two admins.
-            self._audit.append_in(connection, by, action, name, told)
-            had_admin = _has_admin(connection)
-            changed = connection.execute(update(USERS).where(USERS.c.name == name).values(**values))
-            if not changed.rowcount:
-                raise UnknownError(f"name: must be a user, got {name!r}")
-            if had_admin and not _has_admin(connection):
-                raise ConflictError(f"name: {name!r} is the last admin; make another one first")
-            if ends_logins:
-                connection.execute(delete(LOGINS).where(LOGINS.c.name == name))
-        self._on_change()
-
 
 def can_enter(database: Database) -> bool:
     """Whether there is a user or key that may log in now."""
@@ -179,6 +180,15 @@ def can_enter(database: Database) -> bool:
         user = select(USERS.c.name).where(USERS.c.disabled.is_(False)).limit(1)
         key = select(KEYS.c.prefix).where(KEYS.c.revoked_us.is_(None)).limit(1)
         return any(connection.execute(one).first() is not None for one in (user, key))
+
+
+def _check_less(user: User, role: Role | None, disabled: bool | None, password: str | None) -> None:
+    if password is not None:
+        raise only_by_shell(f"passwd '{user.name}'")
+    if role is not None and not user.role.covers(role):
+        raise only_by_shell(f"role '{user.name}' {role}")
+    if disabled is False and user.disabled:
+        raise only_by_shell(f"disable --undo '{user.name}'")
 
 
 def _has_admin(connection: Connection) -> bool:

@@ -151,5 +151,14 @@ def check_user(person: Person) -> None:
         )
 
 
+def only_by_shell(command: str) -> ForbiddenError:
+    """The refusal of what would let one person act as a second one."""
+    # Who makes a user or sets a password could log in as that user and approve their own proposal.
+    return ForbiddenError(
+        f"two_person: `twonines users {command}` on the service's machine must do this, also while "
+        "it runs; over HTTP a user can only be disabled or get a lower role"
+    )
+
+
 def _approval(row: Row[tuple[object, ...]]) -> Approval:
     return Approval(**row._mapping)

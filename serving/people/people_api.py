@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from twonines.errors import ConflictError, NotReadyError
 from twonines.serving.people.accounts import User
+from twonines.serving.people.approvals import only_by_shell
 from twonines.serving.people.audit import Finding
 from twonines.serving.people.keys import Key
 from twonines.serving.people.people import People
@@ -21,7 +22,7 @@ _MAX_BODY = 16 * 1024
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"description": "an argument is outside its range"},
     401: {"description": "the name or the password is wrong, or nobody has logged in"},
-    403: {"description": "the role does not cover it"},
+    403: {"description": "the role does not cover it, or two persons are wanted"},
     404: {"description": "there is no such user or key"},
     409: {"description": "this service knows no persons, or what it has does not allow it"},
     413: {"description": "the body is too large"},
@@ -141,7 +142,7 @@ def _add_login(app: FastAPI, service: Service) -> None:
         address = request.client.host if request.client else "unknown"
         accounts = _people(service).accounts
         accounts.check(person.name, given.old, address)
-        accounts.set_password(person.name, given.new, person.actor)
+        accounts.change(person.name, person.actor, password=given.new)
         return Response(status_code=204)
 
 
@@ -155,10 +156,12 @@ def _add_users(app: FastAPI, service: Service) -> None:
         "/v1/users", tags=["people"], responses=_RESPONSES, status_code=201, max_body_size=_MAX_BODY
     )
     def add(request: Request, given: UserIn) -> dict[str, Any]:
-        """Make a user."""
-        by = request.state.person.actor
-        accounts, role = _people(service).accounts, Role.parse(given.role)
-        return _user(accounts.add(given.name, role, given.password, by, given.tenant))
+        """Make a user; not where two persons are wanted, for one must not become two."""
+        people, by = _people(service), request.state.person.actor
+        if people.two_person:
+            raise only_by_shell(f"add NAME --role {given.role}")
+        role = Role.parse(given.role)
+        return _user(people.accounts.add(given.name, role, given.password, by, given.tenant))
 
     @app.patch(
         "/v1/users/{name}",
@@ -168,14 +171,19 @@ def _add_users(app: FastAPI, service: Service) -> None:
         max_body_size=_MAX_BODY,
     )
     def change(request: Request, name: str, given: UserChange) -> Response:
-        """Give another role or password, or let in no more."""
-        by, accounts = request.state.person.actor, _people(service).accounts
-        if given.password is not None:
-            accounts.set_password(name, given.password, by)
-        if given.role is not None:
-            accounts.set_role(name, Role.parse(given.role), by)
-        if given.disabled is not None:
-            accounts.set_disabled(name, given.disabled, by)
+        """Give another role or password, or let in no more.
+
+        Where two persons are wanted only a lower role, or to let in no more.
+        """
+        people = _people(service)
+        people.accounts.change(
+            name,
+            request.state.person.actor,
+            role=None if given.role is None else Role.parse(given.role),
+            disabled=given.disabled,
+            password=given.password,
+            only_less=people.two_person,
+        )
         return Response(status_code=204)
 
 

@@ -33,7 +33,12 @@ def serve(
         ),
     ] = True,
     two_person: Annotated[
-        bool | None, flag("A second person must approve an activation.", "TWO_PERSON")
+        bool | None,
+        flag(
+            "A second person must approve an activation. Users are then made, enabled, and given "
+            "passwords and higher roles by `twonines users` alone, not over HTTP.",
+            "TWO_PERSON",
+        ),
     ] = None,
     login_idle_s: Annotated[
         float | None, flag("Seconds without use until a login ends.", "LOGIN_IDLE_S")

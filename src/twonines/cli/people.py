@@ -84,7 +84,7 @@ def users_disable(
 ) -> None:
     """Let a user in no more; sessions end. Users are never deleted: the audit log names them."""
     with open_people(data_dir, database_url) as people:
-        people.accounts.set_disabled(name, not undo, _actor())
+        people.accounts.change(name, _actor(), disabled=not undo)
 
 
 @users_app.command("passwd")
@@ -93,7 +93,7 @@ def users_passwd(
 ) -> None:
     """Set a password, asked for or read from stdin; sessions of the user end."""
     with open_people(data_dir, database_url) as people:
-        people.accounts.set_password(name, _password(), _actor())
+        people.accounts.change(name, _actor(), password=_password())
 
 
 @users_app.command("role")
@@ -107,7 +107,7 @@ def users_role(
     from twonines.serving.people.roles import Role
 
     with open_people(data_dir, database_url) as people:
-        people.accounts.set_role(name, Role.parse(role), _actor())
+        people.accounts.change(name, _actor(), role=Role.parse(role))
 
 
 @keys_app.command("add")

@@ -226,8 +226,8 @@ def test_a_session_ends_by_rest_by_age_and_with_its_user(people: People, clock: 
     clock.pass_s(20)
     assert not lives(token)
     changes: tuple[Callable[[], object], ...] = (
-        lambda: people.accounts.set_password("anna", PASSWORD, "test"),
-        lambda: people.accounts.set_disabled("anna", True, "test"),
+        lambda: people.accounts.change("anna", "test", password=PASSWORD),
+        lambda: people.accounts.change("anna", "test", disabled=True),
     )
     for change in changes:
         token = enter()
@@ -244,8 +244,8 @@ def test_a_new_role_counts_at_once_and_the_last_admin_stays(people: People) -> N
     people.accounts.add("root", Role.ADMIN, PASSWORD, "test")
     token = people.login("root", PASSWORD, "10.0.0.1", None)[0]
     changes: tuple[Callable[[], object], ...] = (
-        lambda: people.accounts.set_role("root", Role.VIEWER, "test"),
-        lambda: people.accounts.set_disabled("root", True, "test"),
+        lambda: people.accounts.change("root", "test", role=Role.VIEWER),
+        lambda: people.accounts.change("root", "test", disabled=True),
     )
     for change in changes:
         with pytest.raises(ConflictError, match="last admin"):
@@ -253,11 +253,11 @@ def test_a_new_role_counts_at_once_and_the_last_admin_stays(people: People) -> N
     people.accounts.add("second", Role.ADMIN, PASSWORD, "test")
     login = people.find_login(token)
     assert login and login.person.role is Role.ADMIN
-    people.accounts.set_role("root", Role.VIEWER, "test")
+    people.accounts.change("root", "test", role=Role.VIEWER)
     login = people.find_login(token)
     assert login and login.person.role is Role.VIEWER
     with pytest.raises(UnknownError):
-        people.accounts.set_role("none", Role.VIEWER, "test")
+        people.accounts.change("none", "test", role=Role.VIEWER)
     actions = [(r["action"], r["subject"]) for r in people.audit.newest()]
     assert actions == [("user.role", "root"), ("user.add", "second"), ("login", "root"),
                        ("user.add", "root")]  # fmt: skip

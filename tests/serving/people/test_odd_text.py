@@ -27,7 +27,7 @@ def test_odd_text_is_unknown_on_both_databases(url: str) -> None:  # noqa: F811
         with pytest.raises(InputError, match="tenant"):
             read_usage(database, tenant=odd)
         with pytest.raises(InputError, match="name"):
-            people.accounts.set_role(odd, Role.ADMIN, "test")
+            people.accounts.change(odd, "test", role=Role.ADMIN)
     for odd in ("\x00", "\ud800"):
         with pytest.raises(LoginError):
             people.accounts.check(odd, odd * 12, odd)
