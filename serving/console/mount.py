@@ -11,6 +11,7 @@ from twonines.serving.console import (
     inspect_page,
     live_page,
     models_page,
+    people_page,
     reports_page,
     review_page,
     study_page,
@@ -32,6 +33,7 @@ PAGES = (
     Page("/teach", "teach", "school", teach_page.build),
     Page("/study", "study", "groups", study_page.build),
     Page("/reports", "reports", "description", reports_page.build),
+    Page("/people", "people", "manage_accounts", people_page.build),
 )
 
 

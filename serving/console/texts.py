@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from twonines.serving.console.people_texts import PEOPLE_TEXTS
+
 LANGUAGES = ("en", "zh")
 LANGUAGE_COOKIE = "twonines_language"
 
@@ -315,6 +317,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Inspected on this page, newest first (the last {kept})",
         "本页已检测，最新在前（最近 {kept} 张）",
     ),
+    **PEOPLE_TEXTS,
 }
 
 

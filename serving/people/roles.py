@@ -102,6 +102,7 @@ CONSOLE: Final[dict[str, Role | None]] = {
     "GET /console/teach": Role.ENGINEER,
     "GET /console/study": Role.ENGINEER,
     "GET /console/reports": Role.VIEWER,
+    "GET /console/people": Role.VIEWER,
     "GET /console/reports/{name}/report.html": Role.VIEWER,
     # A page's own parts; only who may open a page is told the id that its socket asks for.
     "ANY /console/_nicegui_ws/*": Role.VIEWER,

@@ -6,44 +6,16 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Browser
 
-from tests.service import wait_until_ready
-from tests.serving.console.conftest import PATIENCE_MS, ROOT, Site, serve_console
-from twonines.serving.people.people import People
+from tests.serving.console.conftest import PASSWORD, PATIENCE_MS, ROOT, Guarded, Site
 from twonines.serving.people.roles import CONSOLE, Role
-from twonines.serving.store.database import Database
 
-PASSWORD = "correct horse battery"
 PAGES = sorted(
     key.removeprefix("GET ") for key in CONSOLE if re.fullmatch(r"GET /console/\w*", key)
 )
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict[Role, str]]]:
-    """A service with a user and a key of each role."""
-    folder = tmp_path_factory.mktemp("guarded")
-    (folder / "data").mkdir()
-    database = Database.in_folder(folder / "data")
-    database.migrate()
-    people = People(database)
-    secrets = {}
-    for role in Role:
-        secrets[role] = people.keys.add(str(role), role, "test")[0]
-        people.accounts.add(str(role), role, PASSWORD, "test")
-    database.close()
-    site, process = serve_console(folder)
-    try:
-        wait_until_ready(str(site.port))
-        yield site, secrets
-    finally:
-        process.terminate()
-        assert process.wait(60) in (0, -15)
 
 
 def status(site: Site, path: str, secret: str | None, method: str = "GET") -> int:
@@ -56,9 +28,9 @@ def status(site: Site, path: str, secret: str | None, method: str = "GET") -> in
         return exc.code
 
 
-def test_each_role_and_none_at_each_page(guarded: tuple[Site, dict[Role, str]]) -> None:
+def test_each_role_and_none_at_each_page(guarded: Guarded) -> None:
     site, secrets = guarded
-    assert len(PAGES) == 9
+    assert len(PAGES) == 10
     for path in PAGES:
         least = CONSOLE[f"GET {path}"]
         assert least is not None
@@ -67,7 +39,7 @@ def test_each_role_and_none_at_each_page(guarded: tuple[Site, dict[Role, str]]) 
             assert status(site, path, secret) == (200 if role.covers(least) else 403), (path, role)
 
 
-def test_no_part_of_a_page_is_open(guarded: tuple[Site, dict[Role, str]]) -> None:
+def test_no_part_of_a_page_is_open(guarded: Guarded) -> None:
     site, secrets = guarded
     for path in ("/console/reports/x/report.html", "/console/_nicegui_ws/socket.io/?EIO=4",
                  "/console/_nicegui/9.9.9/static/nicegui.js", "/console/none"):  # fmt: skip
@@ -102,7 +74,7 @@ def test_every_route_of_the_console_has_an_entry(tmp_path: Path) -> None:
 
 
 def test_a_person_logs_in_sees_what_the_role_allows_and_logs_out(
-    guarded: tuple[Site, dict[Role, str]], browser: Browser
+    guarded: Guarded, browser: Browser
 ) -> None:
     site, _ = guarded
     context = browser.new_context(locale="en-GB")
@@ -129,7 +101,7 @@ def test_a_person_logs_in_sees_what_the_role_allows_and_logs_out(
     context.add_cookies([{"name": "twonines_language", "value": "zh", "url": site.url}])
     page.goto(f"{site.url}/console/")
     page.get_by_text("此页面需要“检验员”或更高的角色。").wait_for()
-    assert page.get_by_role("link").all_inner_texts() == ["实时", "历史", "模型", "报告"]
+    assert page.get_by_role("link").all_inner_texts() == ["实时", "历史", "模型", "报告", "人员"]
     page.get_by_role("button", name="退出登录").click()
     page.wait_for_url("**/login")
     page.goto(f"{site.url}/console/models")
@@ -138,7 +110,7 @@ def test_a_person_logs_in_sees_what_the_role_allows_and_logs_out(
 
 
 def test_each_role_lands_on_the_first_page_that_it_may_open(
-    guarded: tuple[Site, dict[Role, str]],
+    guarded: Guarded,
 ) -> None:
     site, secrets = guarded
     for role, secret in secrets.items():

@@ -13,7 +13,7 @@ from tests.images import png
 from tests.serving.console.conftest import Open, Site, drop, picture
 
 EVIL = "<img src=x onerror=window.evil=1>"
-PAGES = ("", "live", "review", "history", "models", "data", "teach", "study", "reports")
+PAGES = ("", "live", "review", "history", "models", "data", "teach", "study", "reports", "people")
 
 
 def ask(site: Site, path: str) -> Any:
