@@ -38,7 +38,10 @@ def create_app(settings: ServeSettings) -> FastAPI:
         await run_in_threadpool(service.stop)
 
     # Its pages bring their scripts along: a line has no internet.
-    app = FastAPIOffline(title="twonines", version=__version__, lifespan=lifespan)
+    # A redirect from a path with a slash too many would lead to whatever host the client names.
+    app = FastAPIOffline(
+        title="twonines", version=__version__, lifespan=lifespan, redirect_slashes=False
+    )
     app.state.service = service
     app.add_middleware(
         Guard,

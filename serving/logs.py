@@ -27,11 +27,14 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return _escaped(json.dumps(line, ensure_ascii=False, default=str))
 
 
 class TextFormatter(logging.Formatter):
-    """One plain line, with the ids at its end."""
+    """One plain line, with the ids at its end; the lines of an exception are indented.
+
+    Whatever a client has put into it, no line can be taken for another one of the log.
+    """
 
     def __init__(self) -> None:
         """Time, level and message."""
@@ -40,7 +43,27 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """The line without an exception."""
         extra = {**_ids(record), **getattr(record, "fields", {})}
-        return " ".join([super().formatMessage(record), *(f"{k}={v}" for k, v in extra.items())])
+        fields = (f"{name}={_value(str(value))}" for name, value in extra.items())
+        return " ".join([_escaped(super().formatMessage(record)), *fields])
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """The lines of an exception."""
+        lines = super().formatException(ei).split("\n")
+        return "\n".join(f"  {_escaped(line)}" for line in lines)
+
+
+def _escaped(text: str) -> str:
+    r"""The text with ``\n``, ``\u001b`` and so on for what ends a line or steers a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in text)
+
+
+def _value(text: str) -> str:
+    """In quotes where it would else seem to end before its end."""
+    if " " in text or '"' in text:
+        text = json.dumps(text, ensure_ascii=False)
+    return _escaped(text)
 
 
 def current_ids() -> dict[str, str]:

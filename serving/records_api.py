@@ -139,7 +139,11 @@ def add_records(app: FastAPI, service: Service) -> None:
         "/v1/inspections/{inspection_id}/reviews",
         tags=["records"],
         status_code=201,
-        responses={**_SAID, 409: {"description": "this person has reviewed it before"}},
+        responses={
+            **_SAID,
+            403: {"description": "more than one must look at it, and an API key is no person"},
+            409: {"description": "this person has reviewed it before"},
+        },
         max_body_size=_MAX_BODY,
     )
     async def review(request: Request, inspection_id: str, body: ReviewBody) -> dict[str, Any]:

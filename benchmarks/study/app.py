@@ -17,6 +17,7 @@ from twonines.errors import SettingsError, TwoninesError
 from twonines.serving.server import is_loopback, listen
 
 log = logging.getLogger(__name__)
+_MAX_BODY = 16 * 1024
 _NO_STORE = {"Cache-Control": "no-store"}
 _POLICY = (
     "default-src 'none'; img-src blob: data:; connect-src 'self'; "
@@ -44,7 +45,7 @@ class AnswerIn(BaseModel):
 
 def create_study_app(desk: Desk) -> FastAPI:
     """The service of one study."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     page = importlib.resources.files(__package__).joinpath("page.html").read_text("utf-8")
 
     @app.exception_handler(TwoninesError)
@@ -82,7 +83,7 @@ def create_study_app(desk: Desk) -> FastAPI:
         data = desk.picture(inspector, picture, repeat)
         return Response(data, media_type="image/png", headers=_NO_STORE)
 
-    @app.post("/api/looks")
+    @app.post("/api/looks", max_body_size=_MAX_BODY)
     def looks(given: AnswerIn) -> JSONResponse:
         after: dict[str, Any] = desk.answer(
             given.inspector, given.picture, given.repeat, given.answer, given.seconds,

@@ -179,6 +179,7 @@ def work_panel(view: View, work: Work, stages: Sequence[str]) -> None:
             ui.label("\n".join(work.lines)).classes("lines")
 
 
+_REJECTED = "files => emit(files.map(one => one.file.name))"
 Taken = Callable[[str, str, bytes], Awaitable[None]]
 """(name of the folder that the file came in or "", name of the file, its bytes)."""
 
@@ -189,20 +190,25 @@ def drop_zone(view: View, text: str, taken: Taken, mark: str) -> ui.element:
 
     async def receive(event: events.UploadEventArguments) -> None:
         folder, _, name = event.file.name.rpartition(FOLDER_MARK)
-        data = await event.file.read() if event.file.size() <= limit else b""
+        data = await event.file.read()
         with client:  # the zone may be drawn anew meanwhile
-            if data:
-                await taken(folder, name, data)
-            else:
-                text = view.t("too_large", name=name, limit=f"{limit / 2**20:.0f}")
-                ui.notify(text, type="negative")
+            await taken(folder, name, data)
         if not uploader.is_deleted:
             uploader.run_method("removeUploadedFiles")
+
+    def reject(event: events.GenericEventArguments) -> None:
+        for name in event.args:
+            told = str(name).rpartition(FOLDER_MARK)[2]
+            text = view.t("too_large", name=told, limit=f"{limit / 2**20:.0f}")
+            ui.notify(text, type="negative")
 
     with ui.element("div").classes("drop").props(f"data-mark={mark}") as zone:
         ui.icon("add_photo_alternate")
         ui.label(text).style("font-weight: 700; font-size: 19px")
-        uploader = ui.upload(multiple=True, auto_upload=True, on_upload=receive)
+        uploader = ui.upload(
+            multiple=True, auto_upload=True, on_upload=receive, max_file_size=limit
+        )
+        uploader.on("rejected", reject, js_handler=_REJECTED)
         with ui.row().classes("justify-center"):
             for key, icon, folder in (
                 ("choose_pictures", "image", "false"), ("choose_folder", "folder", "true"),

@@ -25,6 +25,8 @@ from twonines.serving.store.database import Database
 
 FIRST = "0" * 64
 """What the first record has as the digest before it."""
+MAX_SEQ = 2**63 - 1
+"""The largest number that a record can have, since databases count no further."""
 _MAX_SUBJECT = 300
 _PAGE = 1000
 

@@ -57,11 +57,17 @@ class Tries:
 
 
 class LoginLimit:
-    """Five wrong passwords a name and twenty an address, then one a minute and one each 15 s."""
+    """Wrong passwords: five of a name from one address, then one a minute.
+
+    And twenty of any names from one address, then one each 15 s; and a hundred of a name from
+    anywhere, then one each 10 s. The last is loose, so that no other address keeps a person out:
+    one alone cannot use it up.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Nobody has tried yet."""
-        self._names, self._addresses = Tries(5, 60.0, clock), Tries(20, 15.0, clock)
+        self._pairs, self._addresses = Tries(5, 60.0, clock), Tries(20, 15.0, clock)
+        self._names = Tries(100, 10.0, clock)
 
     def take(self, name: str, address: str) -> None:
         """Count a try before the password is compared, so that none at once slip through.
@@ -70,14 +76,25 @@ class LoginLimit:
             OverloadedError: too many for this name or address; says when to come back.
         """
         place = _network(address)
-        wait = self._addresses.take(place) or self._names.take(name)
+        # The name's last: what an address tries too often must not use up the tries of others.
+        wait = (
+            self._addresses.take(place)
+            or self._pairs.take(_pair(name, place))
+            or self._names.take(name)
+        )
         if wait:
             raise OverloadedError("login: too many tries; wait and try again", wait)
 
     def forgive(self, name: str, address: str) -> None:
         """The password was right."""
+        place = _network(address)
+        self._addresses.give_back(place)
+        self._pairs.give_back(_pair(name, place))
         self._names.give_back(name)
-        self._addresses.give_back(_network(address))
+
+
+def _pair(name: str, place: str) -> str:
+    return f"{place} {name}"  # no address holds a space
 
 
 def _network(address: str) -> str:

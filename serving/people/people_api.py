@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from twonines.serving.people.accounts import User
 from twonines.serving.people.administration import Administration, people_of
-from twonines.serving.people.audit import Finding
+from twonines.serving.people.audit import MAX_SEQ, Finding
 from twonines.serving.people.keys import Key
 from twonines.serving.people.roles import DEFAULT_TENANT, Person, Quota, Role, RoleName
 from twonines.serving.people.sessions import COOKIE, Login
@@ -211,7 +211,7 @@ def _add_audit(app: FastAPI, service: Service) -> None:
     @app.get("/v1/audit", tags=["audit"], responses=_RESPONSES)
     def audit(
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        before: Annotated[int | None, Query(ge=1)] = None,
+        before: Annotated[int | None, Query(ge=1, le=MAX_SEQ)] = None,
     ) -> dict[str, Any]:
         """Records of the log, newest first; ``before`` turns the page."""
         return {"audit": people_of(service).audit.newest(limit, before)}

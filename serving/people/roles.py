@@ -93,6 +93,7 @@ _OPEN: Final = None
 """Needs no login: tells nothing, or is how one logs in."""
 
 CONSOLE: Final[dict[str, Role | None]] = {
+    "GET /console": Role.VIEWER,
     "GET /console/": Role.INSPECTOR,
     "GET /console/live": Role.VIEWER,
     "GET /console/review": Role.INSPECTOR,

@@ -5,9 +5,9 @@ from typing import Self
 
 from twonines.errors import SettingsError
 from twonines.serving.people.roles import Person
-from twonines.serving.store.desk import check_person
+from twonines.serving.store.desk import KEY, check_person
 
-_KNOWN = ("user:", "key:")
+_KNOWN = ("user:", KEY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, exists, func, insert, not_, select, update
 
-from twonines.errors import ConflictError, SettingsError, UnknownError
+from twonines.errors import ConflictError, ForbiddenError, SettingsError, UnknownError
 from twonines.serving.store.entries import Recorded, Review
 from twonines.serving.store.ids import new_id, time_us_of
 from twonines.serving.store.query import Filters, Page, conditions, read_page
@@ -16,6 +16,8 @@ from twonines.types import GOOD, Verdict
 
 MAX_TEXT, MAX_NOTE = 200, 4000
 DECISIONS = (Verdict.OK.value, Verdict.NG.value)
+KEY = "key:"
+"""How the name of a reviewer begins that is an API key, and so no person."""
 
 
 def read_one(connection: Connection, key: str, *, lock: bool = False) -> Recorded:
@@ -75,6 +77,7 @@ def add_review(
 
     Raises:
         UnknownError: there is no such inspection.
+        ForbiddenError: more than one must look at it, and this is no person.
         ConflictError: this person has reviewed it before.
         SettingsError: an argument is outside its range.
     """
@@ -85,6 +88,12 @@ def add_review(
     if seconds is not None and not 0 <= seconds < 1e6:
         raise SettingsError(f"seconds: must be at least 0, got {seconds}")
     reviewer = check_person("reviewer", reviewer)
+    if reviewers > 1 and reviewer.startswith(KEY):
+        # Its holder would count twice: with the key, and in their own name.
+        raise ForbiddenError(
+            f"reviewer: must be a person who has logged in, as {reviewers} must look at it, got "
+            f"{reviewer}"
+        )
     row: dict[str, Any] = {
         "id": new_id(),
         "inspection_id": key,
@@ -106,7 +115,12 @@ def add_review(
 
 
 def _conclude(found: Sequence[Review], reviewers: int) -> dict[str, Any]:
-    """The decision of the majority; where there is none, one more person is asked."""
+    """The decision of the majority; where there is none, one more person is asked.
+
+    As soon as a person has looked at it, keys count no more: they neither make a decision of
+    persons nor undo it.
+    """
+    found = [one for one in found if not one.reviewer.startswith(KEY)] or found
     votes = Counter(one.verdict for one in found)
     if len(found) < reviewers:
         return {"due": reviewers - len(found), "decision": None, "decision_class": None}
@@ -139,7 +153,11 @@ def count_agreement(connection: Connection, filters: Filters) -> tuple[int, int]
                 and_(reviews.c.inspection_id == other.c.inspection_id, reviews.c.id < other.c.id),
             ).join(inspections, inspections.c.id == reviews.c.inspection_id)
         )
-        .where(*conditions(filters))
+        .where(
+            not_(reviews.c.reviewer.startswith(KEY)),
+            not_(other.c.reviewer.startswith(KEY)),
+            *conditions(filters),
+        )
         .group_by(reviews.c.verdict == other.c.verdict)
     )
     counts = {bool(agree): int(n) for agree, n in connection.execute(query)}

@@ -172,10 +172,12 @@ class Records:
         """What one person says; ``verdict`` is OK or NG, ``seconds`` is how long it took.
 
         The inspection is decided when ``reviewers`` persons have looked at it and most agree; as
-        long as they do not, one more is asked.
+        long as they do not, one more is asked. A key's review counts as long as no person has
+        looked at it.
 
         Raises:
             UnknownError: there is no such inspection.
+            ForbiddenError: more than one must look at it, and a key is no person.
             ConflictError: this person has reviewed it before.
             SettingsError: an argument is outside its range.
         """

@@ -6,6 +6,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 from PIL import Image
+from typer.testing import CliRunner
 
 from tests.certified import make_certificate
 from tests.conftest import tiny_card, write_tiny_model
@@ -13,6 +14,7 @@ from tests.made_models import write_comparing_model
 from twonines.benchmarks import timing as timing_module
 from twonines.benchmarks.timing import Candidate, Timing, TuneOptions, layouts, pick
 from twonines.benchmarks.tune import tune
+from twonines.cli.app import app
 from twonines.errors import ImageError, SettingsError
 from twonines.models.card import ModelCard, Policy
 from twonines.models.providers import Variant
@@ -159,3 +161,15 @@ def test_nothing_within_the_bound_gives_the_shortest_run(tmp_path: Path) -> None
 def test_options_are_refused_by_name(name: str) -> None:
     with pytest.raises(SettingsError, match=f"{name}: must be above 0, got 0"):
         TuneOptions(**{name: 0})  # type: ignore[arg-type]
+
+
+def test_the_command_shows_every_cell_whole(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "tiny.onnx", tiny_card())
+    done = CliRunner().invoke(app, ["tune", str(model), "--quick", "--rounds", "1"])
+    assert done.exit_code == 0, done.output
+    head, *lines = done.stdout.splitlines()
+    assert head.split()[:4] == ["provider", "precision", "cpus", "runs"]
+    assert any(line.split()[:2] == ["cpu", "float32"] for line in lines)
+    assert "not measured: cpu int8, needs 50 calibration pictures, got 0" in lines
+    assert "…" not in done.stdout
+    assert lines[-2].startswith("serve: ") and lines[-1].startswith("score: ")

@@ -114,3 +114,58 @@ def test_formats_show_exceptions_and_fields() -> None:
 def test_traceparent_is_read_as_the_standard_says(wrong: str) -> None:
     assert read_trace_id(PARENT) == TRACE
     assert read_trace_id(wrong) == ""
+
+
+def record_of(message: str, **fields: object) -> logging.LogRecord:
+    record = logging.LogRecord("n", logging.INFO, "f", 1, message, (), None)
+    record.fields = fields
+    return record
+
+
+_FORGED = "2026-01-01 00:00:00,000 INFO request path=/x status=200"
+_SIGNS = ["\n", "\r", "\r\n", "\x1b[2K\x1b[1A", "\x00", "\x7f", "\x85", "\x9b2J", "\u2028",
+          "\u2029", "\u202e", "\ud800", "\v", "\f"]  # fmt: skip
+
+
+@pytest.mark.parametrize("sign", _SIGNS)
+@pytest.mark.parametrize("kind", [TextFormatter, JsonFormatter])
+def test_no_sign_in_a_field_or_message_makes_a_line_or_moves_the_cursor(
+    sign: str, kind: type[logging.Formatter]
+) -> None:
+    given = f"/a{sign}{_FORGED}"
+    line = kind().format(record_of(f"lost {given}", path=given, request_id=given))
+    assert line.isprintable() and len(line.splitlines()) == 1
+    if kind is JsonFormatter:
+        assert json.loads(line)["path"] == given
+
+
+@pytest.mark.parametrize("sign", _SIGNS)
+def test_no_line_of_an_exception_looks_like_one_of_the_log(sign: str) -> None:
+    try:
+        raise ValueError(f"a{sign}{_FORGED}")
+    except ValueError:
+        record = logging.LogRecord("n", logging.ERROR, "f", 1, "failed", (), sys.exc_info())
+    first, *rest = TextFormatter().format(record).splitlines()
+    assert first.endswith("ERROR failed") and "status=200" in "".join(rest)
+    assert all(line.isprintable() and line.startswith("  ") for line in rest)
+
+
+def test_a_field_ends_where_it_seems_to() -> None:
+    record = record_of("request", path='/a" status=200', status=404, name="王伟 x", odd="/a=b\\c")
+    line = TextFormatter().format(record)
+    assert line.endswith(r"""path="/a\" status=200" status=404 name="王伟 x" odd=/a=b\c""")
+
+
+def test_a_path_and_a_request_id_forge_no_line(
+    tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO), client_of(tiny_model, log_requests=True) as client:
+        answer = client.get("/a%0a2026%1b%e2%80%a8x%20status=200")
+        assert answer.status_code == 404
+        for wrong in (b"a\x85b", b"a\tb", b"\xc3\xa9", b"x" * 129, b""):
+            answer = client.get("/healthz", headers=[(b"X-Request-Id", wrong)])
+            assert len(answer.headers["x-request-id"]) == 32
+    requests = [one for one in caplog.records if one.getMessage() == "request"]
+    lines = [TextFormatter().format(one) for one in requests]
+    assert len(lines) == 6 and all(line.isprintable() for line in lines)
+    assert 'path="/a\\n2026\\u001b\\u2028x status=200" status=404' in lines[0]

@@ -10,6 +10,10 @@ from twonines.cli.display import Stages, needs, out_console
 from twonines.cli.options import Root
 from twonines.errors import SettingsError
 
+_WIDEST = 120
+_HEADINGS = ("provider", "precision", "cpus", "runs", "batch", "per s", "range", "ms", "shift",
+             "for")  # fmt: skip
+
 
 def tune(
     model: Annotated[Path, typer.Argument(help="The model file.")],
@@ -29,9 +33,11 @@ def tune(
     """Find the fastest provider, precision, threads and batches that keep the verdicts.
 
     The choice lies beside the model (model.tuned.json) and holds on this machine alone; `serve`
-    and `score` follow it. Without pictures only float32 is tried.
+    and `score` follow it. Without pictures only float32 is tried. In the table, `cpus` are the
+    threads of a run, `runs` how many go on at once, `ms` what a batch takes, and `shift` is the
+    largest change of a score.
     """
-    from rich.table import Table
+    from rich.table import Column, Table
 
     try:
         from twonines.benchmarks.timing import TuneOptions
@@ -44,11 +50,18 @@ def tune(
     chosen = _find(model, calibration, dataset, root)
     with Stages() as stages:
         tuned = run(model, chosen, options, stages)
-    table = Table("provider", "precision", "threads", "at once", "batch", "pictures/s", "range",
-                  "ms a run", "score shift", "")  # fmt: skip
+    table = Table(*(Column(name, no_wrap=True) for name in _HEADINGS), box=None, pad_edge=False)
     for row in tuned.rows:
-        table.add_row(*_cells(row))
-    out_console.print(table)
+        if "per_second" in row:
+            table.add_row(*_cells(row))
+    # Wider than a narrow terminal where it must be: a figure that is cut is none.
+    out_console.print(table, width=max(out_console.width, _WIDEST), crop=False)
+    for row in tuned.rows:
+        if "per_second" not in row:
+            # Whole lines: in a column of a table the reason would be cut to pieces.
+            typer.echo(
+                f"not measured: {row['execution_provider']} {row['precision']}, {row['note']}"
+            )
     if not tuned.latency_met:
         typer.echo(f"nothing runs within {latency_ms:g} ms; the shortest run was chosen", err=True)
     typer.echo(f"serve: {tuned.serve.text}, {tuned.serve.per_second:.0f} a second")
@@ -78,12 +91,14 @@ def _find(
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    start = [row["execution_provider"], row["precision"]]
-    shift = f"{row['score_shift']:.1e}" if row["score_shift"] else "-"
-    if "per_second" not in row:
-        return [*start, *["-"] * 6, shift, row["note"]]
+    shift = f"{row['score_shift']:.0e}" if row["score_shift"] else "-"
     return [
-        *start, str(row["threads"]), str(row["streams"]), str(row["max_batch_size"]),
-        f"{row['per_second']:.1f}", f"{row['low']:.1f}-{row['high']:.1f}", f"{row['run_ms']:.0f}",
-        shift, row["note"],
+        row["execution_provider"], row["precision"], str(row["threads"]), str(row["streams"]),
+        str(row["max_batch_size"]), _pace(row["per_second"]),
+        f"{_pace(row['low'])}-{_pace(row['high'])}", f"{row['run_ms']:.0f}", shift,
+        row["note"].removeprefix("chosen for "),
     ]  # fmt: skip
+
+
+def _pace(per_second: float) -> str:
+    return f"{per_second:.1f}" if per_second < 1000 else f"{per_second:.0f}"

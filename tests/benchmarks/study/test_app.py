@@ -230,3 +230,12 @@ def test_a_body_that_is_not_valid_is_neither_a_fault_nor_sent_back(client: TestC
     for rest in ('"seconds": NaN}', '"seconds": 1, "mark": [Infinity, 0]}'):
         answered = client.post("/api/looks", content=body + rest, headers=headers)
         assert answered.status_code == 422 and len(answered.content) < 500
+
+
+def test_a_body_far_larger_than_an_answer_is_not_read(client: TestClient, study: Path) -> None:
+    turn = state(client)["turn"]
+    assert load(client, turn) == 200
+    assert client.post("/api/looks", content=b'{"x": "' + b"x" * 10**6 + b'"}').status_code == 413
+    chunked = client.post("/api/looks", content=iter([b"x" * 10_000] * 10))
+    assert chunked.status_code in (413, 422)
+    assert state(client)["turn"] == turn

@@ -22,6 +22,7 @@ from twonines.serving.people.roles import Role
 from twonines.serving.store.database import Database
 
 ROOT = Path(__file__).parents[3]
+PASSWORD = "correct horse battery"
 PATIENCE_MS = 120_000
 """Nothing is timed: a busy machine only makes the tests slower."""
 
@@ -57,6 +58,7 @@ def serve_console(folder: Path, **settings: str) -> tuple[Site, "subprocess.Pope
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), *filter(None, sys.path)]),
         "TWONINES_DATA_DIR": str(site.data),
         "TWONINES_KEEP_PICTURES": "all",
+        "TWONINES_MAX_BYTES": str(2**20),
         **settings,
     }
     command = [sys.executable, "-m", "twonines", "serve", "--model-dir", str(site.models)]

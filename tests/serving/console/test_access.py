@@ -6,6 +6,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from http.client import HTTPConnection
 from pathlib import Path
 
 from playwright.sync_api import Browser
@@ -49,6 +50,21 @@ def test_no_part_of_a_page_is_open(guarded: Guarded) -> None:
     assert status(site, upload, None, "POST") == 401
 
 
+def test_redirects_stay_at_this_service(guarded: tuple[Site, dict[Role, str]]) -> None:
+    site, secrets = guarded
+    headers = {"X-API-Key": secrets[Role.ADMIN], "Host": "evil.example"}
+    for path, status, place in (
+        ("/", 307, "/console/"), ("/console", 307, "/console/"), ("/console/live/", 404, None),
+    ):  # fmt: skip
+        connection = HTTPConnection("127.0.0.1", site.port, timeout=60)
+        try:
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            assert (answer.status, answer.getheader("location")) == (status, place), path
+        finally:
+            connection.close()
+
+
 def test_every_route_of_the_console_has_an_entry(tmp_path: Path) -> None:
     """In a process of its own, since NiceGUI keeps one application for each."""
     code = (
@@ -69,7 +85,7 @@ def test_every_route_of_the_console_has_an_entry(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code, str(model)], env=environment, capture_output=True, text=True
     )
-    listed = {line for line in done.stdout.splitlines() if "/console/" in line}
+    listed = {line for line in done.stdout.splitlines() if " /console" in line}
     assert listed == set(CONSOLE), done.stderr
 
 

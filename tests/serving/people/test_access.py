@@ -180,3 +180,13 @@ def test_roles_cover_those_before_them_and_are_not_compared_as_words() -> None:
         assert [role.covers(other) for other in order] == [j <= i for j in range(4)]
     with pytest.raises(TypeError):
         _ = Role.VIEWER < Role.ADMIN  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("path", ["/v1/inspections/", "/docs/", "/login/", "/v2/", "/console"])
+def test_no_redirect_leads_to_a_host_that_the_client_names(
+    opened: tuple[TestClient, dict[Role | None, dict[str, str]]], path: str
+) -> None:
+    client, credentials = opened
+    headers = {**credentials[Role.ADMIN], "Host": "evil.example"}
+    answer = client.get(path, headers=headers, follow_redirects=False)
+    assert answer.status_code == 404 and "location" not in answer.headers

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
+from tests.serving.people.conftest import people_of, serve
 from tests.serving.store.conftest import server as server  # noqa: F401
 from tests.serving.store.conftest import url as url
 from twonines.errors import InputError
@@ -193,3 +194,14 @@ def test_nothing_that_a_terminal_obeys_is_kept(database: Database) -> None:
     audit.append("user:b", "login", "b")
     assert [r["seq"] for r in audit.newest(limit=1)] == [2]
     assert [r["seq"] for r in audit.newest(before=2)] == [1]
+
+
+def test_a_page_begins_at_any_number_that_a_record_can_have(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    with serve(tiny_model, tmp_path) as client:
+        people_of(client).audit.append("local", "test", "x")
+        for before, status in ((2**63 - 1, 200), (2**63, 422), (10**400, 422), (0, 422), (-1, 422)):
+            answer = client.get("/v1/audit", params={"before": before})
+            assert answer.status_code == status, (before, answer.text)
+        assert client.get("/v1/audit", params={"before": 2**63 - 1}).json()["audit"]

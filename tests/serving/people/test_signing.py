@@ -76,5 +76,43 @@ def test_with_logins_it_is_who_has_logged_in(client: TestClient) -> None:
     assert report(client, anna, reporter="user:anna").json()["reporter"] == "user:anna"
     assert last_act(client) == ("user:anna", "finding", {"kind": "escape"})
     client.cookies.clear()
-    second = review(client, key, {"X-API-Key": secret}).json()["reviews"]
-    assert second[1]["reviewer"] == f"key:{made.prefix}" == last_act(client)[0]
+    by_key = {"X-API-Key": secret}
+    assert report(client, by_key).json()["reporter"] == f"key:{made.prefix}" == last_act(client)[0]
+
+
+def test_where_more_than_one_must_look_a_key_is_none_of_them(client: TestClient) -> None:
+    add_user(client, "anna", Role.INSPECTOR)
+    secret, made = people_of(client).keys.add("anna", Role.ADMIN, "test")
+    anna = {"X-CSRF": log_in(client, "anna")}
+    key = inspect(client, **anna)
+    assert review(client, key, anna).json()["due"] == 1
+    before = last_act(client)
+    answer = review(client, key, {"X-API-Key": secret})
+    assert answer.status_code == 403
+    assert answer.json()["error"].startswith("reviewer: must be a person")
+    assert f"key:{made.prefix}" in answer.json()["error"]
+    assert last_act(client) == before
+    found = client.get(f"/v1/inspections/{key}", headers=anna).json()
+    assert (found["due"], found["decision"], len(found["reviews"])) == (1, None, 1)
+
+
+def test_a_key_never_changes_what_a_user_has_decided(tiny_model: Path, tmp_path: Path) -> None:
+    with serve(tiny_model, tmp_path / "data") as client:
+        keys = people_of(client).keys
+        one, two = ({"X-API-Key": keys.add("a", Role.ADMIN, "test")[0]} for _ in range(2))
+        add_user(client, "anna", Role.INSPECTOR)
+        anna = {"X-CSRF": log_in(client, "anna")}
+        key = inspect(client, **anna)
+
+        def decided(headers: dict[str, str], verdict: str) -> tuple[int, str | None]:
+            answer = review(client, key, headers, verdict=verdict)
+            assert answer.status_code == 201, answer.text
+            return answer.json()["due"], answer.json()["decision"]
+
+        assert decided(one, "NG") == (0, "NG")
+        assert decided(anna, "OK") == (0, "OK")
+        assert decided(two, "NG") == (0, "OK")
+        records = client.app.state.service.records  # type: ignore[attr-defined]
+        assert records.agreement() == (0, 0), "of pairs of persons, and there is but one"
+        assert len(client.get(f"/v1/inspections/{key}", headers=anna).json()["reviews"]) == 3
+        assert people_of(client).audit.verify().is_sound
