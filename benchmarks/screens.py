@@ -24,6 +24,7 @@ from twonines.benchmarks.throughput import free_port
 from twonines.datasets.record import Record
 from twonines.datasets.registry import load_dataset
 from twonines.errors import GateError, SettingsError
+from twonines.serving.people.sessions import COOKIE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -32,6 +33,7 @@ SIZES = {"desktop": (1440, 900), "tablet": (1280, 800)}
 _CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 _PER_CLASS = 100
 _PATIENCE_S = 600.0
+_PASSWORD = "only for these pictures"
 
 
 def main() -> None:
@@ -59,11 +61,11 @@ def take_screens(out: Path, inspections: int) -> list[Path]:
     records = [r for r in load_dataset("elpv").records if r.certainty == 1]
     random.Random(0).shuffle(records)
     left = _fill(out, records)
-    with _serve(out) as url, sync_playwright() as playwright:
-        _inspect(url, left[:inspections])
+    with _serve(out) as url, _open(url) as client, sync_playwright() as playwright:
+        _inspect(client, left[:inspections])
         # Without its sandbox, for inside containers it runs as root.
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        return list(_shoot(browser, url, out, left))
+        return list(_shoot(browser, client, out, left))
 
 
 def _fill(out: Path, records: Sequence[Record]) -> list[Record]:
@@ -129,30 +131,49 @@ def _is_ready(url: str) -> bool:
         return False
 
 
-def _inspect(url: str, records: Sequence[Record]) -> None:
-    """Lots of 20 parts from two stations; some are reviewed, and one escape is found later."""
+@contextmanager
+def _open(url: str) -> Iterator[httpx.Client]:
+    """A client that has logged in as the admin; there are others, and a key."""
     with httpx.Client(base_url=url, timeout=_PATIENCE_S, trust_env=False) as client:
-        found: list[tuple[Record, dict[str, Any]]] = []
-        for index, record in enumerate(records):
-            fields = {"part_id": f"C{index:04d}", "lot": f"L{index // 20 + 1}",
-                      "station": f"EL-{index % 2 + 1}"}  # fmt: skip
-            answer = client.post(
-                "/v1/inspect", data=fields,
-                files={"file": (record.path.name, record.path.read_bytes())},
-            )  # fmt: skip
-            found.append((record, answer.raise_for_status().json()["results"][0]))
-        for record, result in [one for one in found if one[1]["verdict"] != "ERROR"][::4]:
-            said = "NG" if record.is_defective else "OK"
-            client.post(f"/v1/inspections/{result['id']}/reviews", json={"verdict": said})
-        escape = next(
-            (r for record, r in found if record.is_defective and r["verdict"] == "OK"), None
-        )
-        if escape:
-            client.post("/v1/findings", json={"kind": "escape", "inspection_id": escape["id"],
-                                              "note": "found at lamination"})  # fmt: skip
+        admin = {"name": "admin", "password": _PASSWORD}
+        # Refused where the folder was filled before, and then the others are there as well.
+        is_new = client.post("/v1/users", json={**admin, "role": "admin"}).status_code == 201
+        login = client.post("/v1/login", json=admin)
+        client.headers["X-CSRF"] = login.raise_for_status().json()["csrf"]
+        if is_new:
+            for name, role in (("maria", "inspector"), ("chen wei", "engineer")):
+                user = {"name": name, "role": role, "password": _PASSWORD}
+                client.post("/v1/users", json=user).raise_for_status()
+            key = {"label": "line-3", "role": "inspector", "images_per_day": 50_000}
+            client.post("/v1/keys", json=key).raise_for_status()
+        yield client
 
 
-def _shoot(browser: "Browser", url: str, out: Path, left: Sequence[Record]) -> Iterator[Path]:
+def _inspect(client: httpx.Client, records: Sequence[Record]) -> None:
+    """Lots of 20 parts from two stations; some are reviewed, and one escape is found later."""
+    found: list[tuple[Record, dict[str, Any]]] = []
+    for index, record in enumerate(records):
+        fields = {"part_id": f"C{index:04d}", "lot": f"L{index // 20 + 1}",
+                  "station": f"EL-{index % 2 + 1}"}  # fmt: skip
+        answer = client.post(
+            "/v1/inspect", data=fields,
+            files={"file": (record.path.name, record.path.read_bytes())},
+        )  # fmt: skip
+        found.append((record, answer.raise_for_status().json()["results"][0]))
+    for record, result in [one for one in found if one[1]["verdict"] != "ERROR"][::4]:
+        said = "NG" if record.is_defective else "OK"
+        client.post(f"/v1/inspections/{result['id']}/reviews", json={"verdict": said})
+    escape = next((r for record, r in found if record.is_defective and r["verdict"] == "OK"), None)
+    if escape:
+        client.post("/v1/findings", json={"kind": "escape", "inspection_id": escape["id"],
+                                          "note": "found at lamination"})  # fmt: skip
+
+
+def _shoot(
+    browser: "Browser", client: httpx.Client, out: Path, left: Sequence[Record]
+) -> Iterator[Path]:
+    url = str(client.base_url).rstrip("/")
+    login = client.cookies[COOKIE]
     pictures = [str(record.path) for record in left[-8:]]
     steps: dict[str, Callable[[Page], object]] = {
         "inspect": lambda page: _drop(page, pictures),
@@ -164,10 +185,12 @@ def _shoot(browser: "Browser", url: str, out: Path, left: Sequence[Record]) -> I
         "teach": _teach,
         "study": lambda page: page.wait_for_selector("[data-study]"),
         "reports": lambda page: page.wait_for_selector("[data-report]"),
+        "people": lambda page: page.wait_for_selector("[data-user]"),
     }
     for size, (width, height) in SIZES.items():
         context = browser.new_context(viewport={"width": width, "height": height}, locale="en-GB")
         context.set_default_timeout(_PATIENCE_S * 1000)
+        context.add_cookies([{"name": COOKIE, "value": login, "url": url}])
         page = context.new_page()
         for name, prepare in steps.items():
             page.goto(f"{url}/console/{'' if name == 'inspect' else name}")

@@ -13,11 +13,13 @@ from twonines.serving.changes import Change, Changes, Outcome
 from twonines.serving.roster import Entry
 from twonines.serving.service import Service
 
+_MAX_BODY = 16 * 2**10
 _CHANGES: dict[int | str, dict[str, Any]] = {
     400: {"description": "an argument is outside its range"},
     202: {"description": "proposed; another person must approve"},
     404: {"description": "no such model or version"},
     409: {"description": "not possible in the state that things are in"},
+    413: {"description": "the body is too large"},
     422: {"description": "the file is no model; nothing has changed"},
     503: {"description": "not ready"},
 }
@@ -26,6 +28,7 @@ _DECISIONS: dict[int | str, dict[str, Any]] = {
     403: {"description": "the one who proposed, or no user"},
     404: {"description": "no such proposal"},
     409: {"description": "decided, void, or not possible any more; nothing has changed"},
+    413: {"description": "the body is too large"},
 }
 
 
@@ -47,7 +50,12 @@ def add_models(app: FastAPI, service: Service) -> None:
 
     changes = Changes(service)
 
-    @app.post("/v1/models/{name}/versions/{version}/{verb}", tags=["models"], responses=_CHANGES)
+    @app.post(
+        "/v1/models/{name}/versions/{version}/{verb}",
+        tags=["models"],
+        responses=_CHANGES,
+        max_body_size=_MAX_BODY,
+    )
     async def change(
         request: Request,
         name: str,
@@ -64,7 +72,12 @@ def add_models(app: FastAPI, service: Service) -> None:
         done = await changes.change(request.state.person, name, version, verb, reason)
         return await _answer(service, name, done)
 
-    @app.post("/v1/models/{name}/rollback", tags=["models"], responses=_CHANGES)
+    @app.post(
+        "/v1/models/{name}/rollback",
+        tags=["models"],
+        responses=_CHANGES,
+        max_body_size=_MAX_BODY,
+    )
     async def rollback(request: Request, name: str, body: ChangeBody | None = None) -> JSONResponse:
         """Activate the version that was active before; as with any, it must lose no case."""
         reason = body.override if body else None
@@ -78,7 +91,12 @@ def add_models(app: FastAPI, service: Service) -> None:
         found = await run_in_threadpool(people.approvals.list) if people else []
         return {"approvals": [asdict(one) for one in found]}
 
-    @app.post("/v1/approvals/{approval_id}/{decision}", tags=["models"], responses=_DECISIONS)
+    @app.post(
+        "/v1/approvals/{approval_id}/{decision}",
+        tags=["models"],
+        responses=_DECISIONS,
+        max_body_size=_MAX_BODY,
+    )
     async def decide(
         request: Request,
         approval_id: str,

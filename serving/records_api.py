@@ -19,11 +19,14 @@ from twonines.serving.store.ids import is_id
 from twonines.serving.store.query import MAX_LIMIT, Filters
 from twonines.serving.store.records import Records
 
+_MAX_BODY = 64 * 2**10
+"""The longest note and fields, with every letter escaped."""
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"description": "an argument is outside its range"},
     404: {"description": "not recorded, or its picture is not kept"},
     503: {"description": "nothing is recorded here, or the store does not work"},
 }
+_SAID = {**_RESPONSES, 413: {"description": "the body is too large"}}
 _SAFE = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; sandbox",
@@ -137,10 +140,11 @@ def add_records(app: FastAPI, service: Service) -> None:
         tags=["records"],
         status_code=201,
         responses={
-            **_RESPONSES,
+            **_SAID,
             403: {"description": "more than one must look at it, and an API key is no person"},
             409: {"description": "this person has reviewed it before"},
         },
+        max_body_size=_MAX_BODY,
     )
     async def review(request: Request, inspection_id: str, body: ReviewBody) -> dict[str, Any]:
         """One person's decision on an inspection."""
@@ -172,7 +176,13 @@ def add_records(app: FastAPI, service: Service) -> None:
         found = await asyncio.to_thread(lambda: records().findings(limit, **given))
         return {"findings": [one.public() for one in found]}
 
-    @app.post("/v1/findings", tags=["records"], status_code=201, responses=_RESPONSES)
+    @app.post(
+        "/v1/findings",
+        tags=["records"],
+        status_code=201,
+        responses=_SAID,
+        max_body_size=_MAX_BODY,
+    )
     async def finding(request: Request, body: FindingBody) -> dict[str, Any]:
         """A defect or an overkill that was found downstream; it joins the regression set.
 

@@ -4,14 +4,18 @@ import csv
 import io
 import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from twonines.errors import InputError, SettingsError
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_SIGNS = "=+@\uff1d\uff0b\uff0d\uff20-"
+_BEGINS = re.compile(rf"[\t\r\n]|\s*[{_SIGNS}]")
+_BEGINS_WITHIN = re.compile(rf"(?<=[;\t|\r\n])([\s\"]*)(?=[{_SIGNS}])")
+"""Where the comma is no separator, a quote within a line is none either, and these split it."""
 
 
 def check_table(out: Path) -> None:
@@ -50,16 +54,34 @@ def write_table(rows: Sequence[dict[str, Any]], out: Path) -> None:
         partial.write_text(text, encoding="utf-8")
     else:
         buffer = io.StringIO(newline="")
-        writer = csv.DictWriter(buffer, list(rows[0]))
-        writer.writeheader()
-        writer.writerows({name: harmless(value) for name, value in row.items()} for row in rows)
+        csv_writer(buffer, list(rows[0]))(rows)
         partial.write_bytes(buffer.getvalue().encode("utf-8"))
     os.replace(partial, out)
 
 
-def harmless(value: Any) -> Any:
-    """Text that a spreadsheet would run as a formula gets an apostrophe in front."""
-    return "'" + value if isinstance(value, str) and value.startswith(_FORMULA) else value
+def csv_writer(
+    stream: TextIO, columns: Sequence[str]
+) -> Callable[[Iterable[Mapping[str, Any]]], None]:
+    """Write the header of a table, and give what writes its rows.
+
+    Text that a spreadsheet would run as a formula gets an apostrophe in front of it, by
+    https://owasp.org/www-community/attacks/CSV_Injection: at the beginning of a cell, and where a
+    cell would begin for who splits the file at semicolons, tabs or bars. Numbers stay as they are.
+    """
+    writer = csv.DictWriter(stream, columns)
+    writer.writeheader()
+
+    def write(rows: Iterable[Mapping[str, Any]]) -> None:
+        writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
+
+    return write
+
+
+def _harmless(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = _BEGINS_WITHIN.sub(r"\1'", value)
+    return "'" + text if _BEGINS.match(value) else text
 
 
 def load_pyarrow(argument: str = "out") -> Any:

@@ -1,7 +1,7 @@
 """Put the console into the service."""
 
 import nicegui
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse
 from nicegui import core, ui
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
@@ -12,6 +12,7 @@ from twonines.serving.console import (
     inspect_page,
     live_page,
     models_page,
+    people_page,
     reports_page,
     review_page,
     study_page,
@@ -21,6 +22,7 @@ from twonines.serving.console.frame import MOUNT, Page, add_assets, add_page
 from twonines.serving.console.owned import OwnUploads, guard_sockets
 from twonines.serving.console.view import Desk
 from twonines.serving.console.works import Works
+from twonines.serving.people.roles import console_pages
 from twonines.serving.service import Service
 
 PAGES = (
@@ -33,6 +35,7 @@ PAGES = (
     Page("/teach", "teach", "school", teach_page.build),
     Page("/study", "study", "groups", study_page.build),
     Page("/reports", "reports", "description", reports_page.build),
+    Page("/people", "people", "manage_accounts", people_page.build),
 )
 
 _FORM_BYTES = 64 * 1024
@@ -40,7 +43,7 @@ _FORM_BYTES = 64 * 1024
 
 
 def add_console(app: FastAPI, service: Service) -> None:
-    """Serve the console below ``/console``, and send ``/`` there; once a process.
+    """Serve the console below ``/console``, with ``/`` the first page of one; once a process.
 
     NiceGUI keeps one application for the process, so a second service in it cannot have one.
     """
@@ -56,8 +59,8 @@ def add_console(app: FastAPI, service: Service) -> None:
 
     @app.get("/", include_in_schema=False)
     @app.get(MOUNT, include_in_schema=False)
-    async def index() -> RedirectResponse:
-        return RedirectResponse(f"{MOUNT}/")
+    async def index(request: Request) -> RedirectResponse:
+        return RedirectResponse(console_pages(request.state.person.role)[0])
 
     limit = service.settings.max_bytes + _FORM_BYTES
     nicegui.app.add_middleware(RequestBodyLimitMiddleware, max_body_size=limit)

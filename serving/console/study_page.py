@@ -113,6 +113,7 @@ class _Study:
                     self.link(served)
                 else:
                     outside = ui.checkbox(t("from_outside"), value=False)
+                    outside.props("data-mark=from-outside")
                     ui.button(
                         t("start_study"), icon="play_arrow",
                         on_click=lambda: self.serve(folder, outside.value),
@@ -137,13 +138,8 @@ class _Study:
         ui.button(t("stop"), icon="stop", on_click=served.stop).props("outline")
 
     async def serve(self, folder: Path, outside: bool) -> None:
-        host = "0.0.0.0" if outside else "127.0.0.1"
-        await told(
-            self.view,
-            self.works.start(
-                SERVE, folder.name, "study", "serve", str(folder), "--host", host, "--port", "0"
-            ),
-        )
+        command = serve_command(folder, outside)
+        await told(self.view, self.works.start(SERVE, folder.name, *command))
 
     async def analyse(self, folder: Path) -> None:
         await told(
@@ -169,6 +165,12 @@ class _Study:
                 }
             )
             facts({t("kappa_between"): _figure(found["agreement"]["between"], False)})
+
+
+def serve_command(folder: Path, outside: bool) -> tuple[str, ...]:
+    """What opens a study's page; ``outside`` also for other machines, without a login."""
+    where = ("--host", "0.0.0.0", "--insecure-no-login") if outside else ("--host", "127.0.0.1")
+    return ("study", "serve", str(folder), *where, "--port", "0")
 
 
 def _figure(estimate: dict[str, Any], share: bool) -> str:

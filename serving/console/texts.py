@@ -1,6 +1,11 @@
 """Every text of the console, in English and Chinese."""
 
+from collections.abc import Mapping
+
+from twonines.serving.console.people_texts import PEOPLE_TEXTS
+
 LANGUAGES = ("en", "zh")
+LANGUAGE_COOKIE = "twonines_language"
 
 TEXTS: dict[str, tuple[str, str]] = {
     # pages
@@ -19,6 +24,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "role_engineer": ("engineer", "工程师"),
     "role_admin": ("admin", "管理员"),
     "refused": ("This page needs the role {role} or higher.", "此页面需要“{role}”或更高的角色。"),
+    "refused_title": ("Not with your role", "您的角色无权访问"),
+    "logged_in_as": ("You are {name} ({role}).", "当前用户：{name}（{role}）。"),
+    "you_may_open": ("You may open:", "您可以打开："),
+    "start_page": ("Start page", "首页"),
     "log_out": ("Log out", "退出登录"),
     # verdicts
     "verdict_OK": ("accept", "合格"),
@@ -215,8 +224,9 @@ TEXTS: dict[str, tuple[str, str]] = {
     "looks_each": ("Looks at each", "每张查看次数"),
     "drawn_from": ("Drawn from", "抽取自"),
     "from_outside": (
-        "Also for tablets in the network (no login)",
-        "网络中的平板也可参与（无需登录）",
+        "Also for tablets in the network: without login, so that whoever reaches this machine can "
+        "answer in anybody's name",
+        "网络中的平板也可参与：无需登录，能访问本机的任何人都可以他人名义作答",
     ),
     "start_study": ("Open the study page", "开启研究页面"),
     "starting": ("Starting …", "正在启动…"),
@@ -307,6 +317,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Inspected on this page, newest first (the last {kept})",
         "本页已检测，最新在前（最近 {kept} 张）",
     ),
+    **PEOPLE_TEXTS,
 }
 
 
@@ -321,6 +332,13 @@ class Words:
         """Speak ``language``, one of ``LANGUAGES``."""
         self.language = language
         self._index = LANGUAGES.index(language)
+
+    @classmethod
+    def of_browser(cls, cookies: Mapping[str, str], headers: Mapping[str, str]) -> "Words":
+        """The language that was chosen, else the browser's first where there is one, or English."""
+        wanted = cookies.get(LANGUAGE_COOKIE) or headers.get("accept-language", "")
+        code = wanted[:2].lower()
+        return cls(code if code in LANGUAGES else LANGUAGES[0])
 
     def __call__(self, key: str, **values: object) -> str:
         """The text of ``key`` with its values filled in."""

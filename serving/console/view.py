@@ -6,12 +6,10 @@ from pathlib import Path
 from fastapi import Request
 
 from twonines.errors import SettingsError
-from twonines.serving.console.texts import LANGUAGES, Words
+from twonines.serving.console.texts import Words
 from twonines.serving.console.works import Works
 from twonines.serving.people.roles import Person, Role
 from twonines.serving.service import Service
-
-LANGUAGE_COOKIE = "twonines_language"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +44,9 @@ class View:
 
     @classmethod
     def of(cls, desk: Desk, request: Request) -> "View":
-        """Who asks, and in which language: the cookie's, else the browser's first."""
-        wanted = request.cookies.get(LANGUAGE_COOKIE) or request.headers.get("accept-language", "")
-        code = wanted[:2].lower()
-        return cls(
-            desk, request, request.state.person, Words(code if code in LANGUAGES else LANGUAGES[0])
-        )
+        """Who asks, and in which language."""
+        words = Words.of_browser(request.cookies, request.headers)
+        return cls(desk, request, request.state.person, words)
 
     @property
     def is_local(self) -> bool:

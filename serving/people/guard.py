@@ -15,9 +15,16 @@ from starlette.requests import HTTPConnection, Request
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from twonines.errors import ForbiddenError, LoginError, NotReadyError, TwoninesError
+from twonines.errors import (
+    ForbiddenError,
+    LoginError,
+    NotReadyError,
+    RoleError,
+    TwoninesError,
+)
 from twonines.serving.middleware import error_answer
 from twonines.serving.people.people import People
+from twonines.serving.people.refusal import refused_page
 from twonines.serving.people.roles import ACCESS, LOCAL, Person
 from twonines.serving.people.routes import find_key
 from twonines.serving.people.sessions import COOKIE
@@ -82,14 +89,13 @@ class Guard:
     async def _admit(self, scope: Scope) -> str | None:
         """The key of the route, where the one who asks may use it."""
         key = find_key(self._routes(), scope)
-        if key in ACCESS and ACCESS[key] is None:
-            asker = Asker(None)
-        else:
-            asker = await self._ask(scope)
+        is_open = key in ACCESS and ACCESS[key] is None
+        asker = Asker(None) if is_open else await self._ask(scope)
+        scope.setdefault("state", {})["person"] = asker.person  # a refusal names them, too
+        if not is_open:
             _check_role(asker.person, key)
         if not asker.by_key:
             self._check_origin(scope, asker)
-        scope.setdefault("state", {})["person"] = asker.person
         return key
 
     async def _ask(self, scope: Scope, *, touch: bool = True) -> Asker:
@@ -167,7 +173,7 @@ def _check_role(person: Person | None, key: str | None) -> None:
     if key not in ACCESS:
         log.error("%s has no entry in the table of access, and is refused", key)
         raise ForbiddenError("access: nobody may do this")
-    raise ForbiddenError(f"role: {person.role} may not do this; it takes {ACCESS[key]}")
+    raise RoleError(str(person.role), str(ACCESS[key]))
 
 
 def _secret(headers: Headers) -> str | None:
@@ -206,6 +212,8 @@ async def _refuse(exc: TwoninesError, scope: Scope, receive: Receive, send: Send
     wants_page = "text/html" in Headers(scope=scope).get("accept", "")
     if isinstance(exc, LoginError) and wants_page and scope["method"] == "GET":
         answer: Response = RedirectResponse("/login", 303)
+    elif isinstance(exc, RoleError) and wants_page and scope["method"] == "GET":
+        answer = refused_page(Request(scope), exc)
     else:
         answer = error_answer(Request(scope), exc)
     await answer(scope, receive, send)

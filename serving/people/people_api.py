@@ -7,15 +7,13 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from twonines.errors import ConflictError, NotReadyError
 from twonines.serving.people.accounts import User
-from twonines.serving.people.approvals import only_by_shell
+from twonines.serving.people.administration import Administration, people_of
 from twonines.serving.people.audit import MAX_SEQ, Finding
 from twonines.serving.people.keys import Key
-from twonines.serving.people.people import People
 from twonines.serving.people.roles import DEFAULT_TENANT, Person, Quota, Role, RoleName
 from twonines.serving.people.sessions import COOKIE, Login
-from twonines.serving.people.usage import read_usage, to_csv
+from twonines.serving.people.usage import to_csv
 from twonines.serving.service import Service
 
 _MAX_BODY = 16 * 1024
@@ -86,12 +84,8 @@ def add_people(app: FastAPI, service: Service) -> None:
     _add_audit(app, service)
 
 
-def _people(service: Service) -> People:
-    if service.people is not None:
-        return service.people
-    if service.settings.data_dir is None:
-        raise ConflictError("data_dir: needed for this; the service was started without one")
-    raise NotReadyError("the service is not ready")
+def _acts(service: Service, request: Request) -> Administration:
+    return Administration(people_of(service), request.state.person)
 
 
 def _add_login(app: FastAPI, service: Service) -> None:
@@ -99,7 +93,7 @@ def _add_login(app: FastAPI, service: Service) -> None:
     def login(request: Request, response: Response, given: LoginIn) -> dict[str, Any]:
         """Enter with name and password; sets the cookie and gives the token for ``X-CSRF``."""
         address = request.client.host if request.client else "unknown"
-        token, opened = _people(service).login(
+        token, opened = people_of(service).login(
             given.name, given.password, address, request.cookies.get(COOKIE)
         )
         response.set_cookie(
@@ -113,7 +107,7 @@ def _add_login(app: FastAPI, service: Service) -> None:
         """End the session."""
         token = request.cookies.get(COOKIE)
         if token:
-            _people(service).logout(token, request.state.person)
+            people_of(service).logout(token, request.state.person)
         answer = Response(status_code=204)
         answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return answer
@@ -136,32 +130,24 @@ def _add_login(app: FastAPI, service: Service) -> None:
     )
     def password(request: Request, given: PasswordIn) -> Response:
         """Change one's own password; every session of it ends."""
-        person: Person = request.state.person
-        if person.kind != "user":
-            raise ConflictError(f"password: only a user has one, got {person.actor}")
         address = request.client.host if request.client else "unknown"
-        accounts = _people(service).accounts
-        accounts.check(person.name, given.old, address)
-        accounts.change(person.name, person.actor, password=given.new)
+        _acts(service, request).change_password(given.old, given.new, address)
         return Response(status_code=204)
 
 
 def _add_users(app: FastAPI, service: Service) -> None:
     @app.get("/v1/users", tags=["people"], responses=_RESPONSES)
-    def users() -> dict[str, Any]:
+    def users(request: Request) -> dict[str, Any]:
         """Every user."""
-        return {"users": [_user(user) for user in _people(service).accounts.list()]}
+        return {"users": [_user(user) for user in _acts(service, request).list_users()]}
 
     @app.post(
         "/v1/users", tags=["people"], responses=_RESPONSES, status_code=201, max_body_size=_MAX_BODY
     )
     def add(request: Request, given: UserIn) -> dict[str, Any]:
         """Make a user; not where two persons are wanted, for one must not become two."""
-        people, by = _people(service), request.state.person.actor
-        if people.two_person:
-            raise only_by_shell(f"add NAME --role {given.role}")
-        role = Role.parse(given.role)
-        return _user(people.accounts.add(given.name, role, given.password, by, given.tenant))
+        role, acts = Role.parse(given.role), _acts(service, request)
+        return _user(acts.add_user(given.name, role, given.password, given.tenant))
 
     @app.patch(
         "/v1/users/{name}",
@@ -175,23 +161,18 @@ def _add_users(app: FastAPI, service: Service) -> None:
 
         Where two persons are wanted only a lower role, or to let in no more.
         """
-        people = _people(service)
-        people.accounts.change(
-            name,
-            request.state.person.actor,
-            role=None if given.role is None else Role.parse(given.role),
-            disabled=given.disabled,
-            password=given.password,
-            only_less=people.two_person,
+        role = None if given.role is None else Role.parse(given.role)
+        _acts(service, request).change_user(
+            name, role=role, disabled=given.disabled, password=given.password
         )
         return Response(status_code=204)
 
 
 def _add_keys(app: FastAPI, service: Service) -> None:
     @app.get("/v1/keys", tags=["people"], responses=_RESPONSES)
-    def keys() -> dict[str, Any]:
+    def keys(request: Request) -> dict[str, Any]:
         """Every key by its prefix."""
-        return {"keys": [_key(key) for key in _people(service).keys.list()]}
+        return {"keys": [_key(key) for key in _acts(service, request).list_keys()]}
 
     @app.post(
         "/v1/keys", tags=["people"], responses=_RESPONSES, status_code=201, max_body_size=_MAX_BODY
@@ -199,8 +180,8 @@ def _add_keys(app: FastAPI, service: Service) -> None:
     def add(request: Request, response: Response, given: KeyIn) -> dict[str, Any]:
         """Make a key; this answer alone shows it."""
         quota = Quota(given.images_per_minute, given.images_per_day, given.compute_s_per_day)
-        secret, key = _people(service).keys.add(
-            given.label, Role.parse(given.role), request.state.person.actor, given.tenant, quota
+        secret, key = _acts(service, request).add_key(
+            given.label, Role.parse(given.role), given.tenant, quota
         )
         response.headers.update(_NO_STORE)
         return {"key": secret, **_key(key)}
@@ -208,20 +189,19 @@ def _add_keys(app: FastAPI, service: Service) -> None:
     @app.delete("/v1/keys/{prefix}", tags=["people"], responses=_RESPONSES, status_code=204)
     def revoke(request: Request, prefix: str) -> Response:
         """Let a key in no more."""
-        _people(service).keys.revoke(prefix, request.state.person.actor)
+        _acts(service, request).revoke_key(prefix)
         return Response(status_code=204)
 
     @app.get("/v1/usage", tags=["people"], responses=_RESPONSES)
     def usage(
+        request: Request,
         since: str | None = None,
         until: str | None = None,
         tenant: str | None = None,
         form: Literal["json", "csv"] = "json",
     ) -> Response:
         """Requests, pictures and seconds of the session by day, tenant and actor."""
-        people = _people(service)
-        people.meter.flush()
-        rows = read_usage(people.database, since, until, tenant)
+        rows = _acts(service, request).read_usage(since, until, tenant)
         if form == "csv":
             return Response(to_csv(rows), media_type="text/csv")
         return JSONResponse({"usage": [asdict(row) for row in rows]})
@@ -234,12 +214,12 @@ def _add_audit(app: FastAPI, service: Service) -> None:
         before: Annotated[int | None, Query(ge=1, le=MAX_SEQ)] = None,
     ) -> dict[str, Any]:
         """Records of the log, newest first; ``before`` turns the page."""
-        return {"audit": _people(service).audit.newest(limit, before)}
+        return {"audit": people_of(service).audit.newest(limit, before)}
 
     @app.get("/v1/audit/verify", tags=["audit"], responses=_RESPONSES)
     def verify() -> dict[str, Any]:
         """Whether the log is as it was written, and else where it is not."""
-        return _finding(_people(service).audit.verify())
+        return _finding(people_of(service).audit.verify())
 
 
 def _person(person: Person) -> dict[str, Any]:

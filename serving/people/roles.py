@@ -1,5 +1,6 @@
 """Roles, persons, and the one table of who may use which route."""
 
+import re
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Final, Literal
@@ -102,6 +103,7 @@ CONSOLE: Final[dict[str, Role | None]] = {
     "GET /console/teach": Role.ENGINEER,
     "GET /console/study": Role.ENGINEER,
     "GET /console/reports": Role.VIEWER,
+    "GET /console/people": Role.VIEWER,
     "GET /console/reports/{name}/report.html": Role.VIEWER,
     # A page's own parts; only who may open a page is told the id that its socket asks for.
     "ANY /console/_nicegui_ws/*": Role.VIEWER,
@@ -184,3 +186,11 @@ ACCESS: Final[dict[str, Role | None]] = {
 
 Keys are ``METHOD path template`` as :func:`twonines.serving.people.routes.keys` lists them.
 """
+
+_PAGE: Final = re.compile(r"GET (/console/\w*)")
+
+
+def console_pages(role: Role) -> list[str]:
+    """The paths of the console's pages that a role may open, in their order."""
+    found = ((_PAGE.fullmatch(key), least) for key, least in CONSOLE.items())
+    return [page[1] for page, least in found if page and least and role.covers(least)]

@@ -1,6 +1,5 @@
 """The report of what was used: by day, tenant and actor."""
 
-import csv
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -13,6 +12,7 @@ from twonines.serving.people.clock import DAY_US, SECOND_US
 from twonines.serving.people.names import checked_name
 from twonines.serving.people.tables import USAGE
 from twonines.serving.store.database import Database
+from twonines.serving.tables import csv_writer
 
 _EPOCH = date(1970, 1, 1)
 
@@ -64,11 +64,9 @@ def read_usage(
 
 
 def to_csv(rows: Sequence[UsageRow]) -> str:
-    """RFC 4180; no field can be a formula, for names begin with a letter or digit."""
+    """RFC 4180, without formulas."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [column.name for column in fields(UsageRow)])
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
+    csv_writer(text, [column.name for column in fields(UsageRow)])(asdict(row) for row in rows)
     return text.getvalue()
 
 

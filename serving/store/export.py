@@ -1,6 +1,5 @@
 """Records as a table, file or stream."""
 
-import csv
 import io
 import json
 import os
@@ -14,7 +13,7 @@ from twonines.errors import SettingsError
 from twonines.serving.store.entries import Recorded
 from twonines.serving.store.query import Filters
 from twonines.serving.store.records import Records
-from twonines.serving.tables import check_table, harmless, load_pyarrow
+from twonines.serving.tables import check_table, csv_writer, load_pyarrow
 
 _NUMBERS = ("score", "novelty")
 _ROWS = 5000
@@ -116,10 +115,9 @@ class Sink(io.RawIOBase):
 def _csv(batches: Iterable[list[dict[str, Any]]]) -> Iterator[bytes]:
     sink = Sink()
     text = io.TextIOWrapper(io.BufferedWriter(sink), encoding="utf-8", newline="")
-    writer = csv.DictWriter(text, _columns())
-    writer.writeheader()
+    write = csv_writer(text, _columns())
     for rows in batches:
-        writer.writerows({name: harmless(value) for name, value in row.items()} for row in rows)
+        write(rows)
         text.flush()
         yield sink.take()
     text.flush()

@@ -11,7 +11,8 @@
     │   ├── ConflictError        409           not in the state that things are in
     │   ├── StaleError           409           an answer out of turn
     │   ├── LoginError           401           nobody is logged in, or the key is not valid
-    │   ├── ForbiddenError       403           not with this role, or not from this page
+    │   ├── ForbiddenError       403           not this person, or not from this page
+    │   │   └── RoleError        403           not with this role
     │   └── ImageError           422           a picture that cannot be decoded
     │       ├── ImageTypeError   415           not a picture
     │       └── TooLargeError    413           too many bytes, pixels or files
@@ -106,6 +107,15 @@ class ForbiddenError(InputError):
     """The one who asks may not do this."""
 
     status = 403
+
+
+class RoleError(ForbiddenError):
+    """The role of the one who asks does not cover this; ``least`` is the one that does."""
+
+    def __init__(self, role: str, least: str) -> None:
+        """Tell both roles."""
+        super().__init__(f"role: {role} may not do this; it takes {least}")
+        self.least = least
 
 
 class ImageError(InputError):

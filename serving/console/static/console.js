@@ -47,6 +47,12 @@ const twonines = {
     await fetch("/v1/logout", {method: "POST"});
     location.replace("/login");
   },
+  // Where a page came by plain HTTP, a browser has no navigator.clipboard.
+  copy(field) {
+    const input = document.querySelector(field);
+    input.select();
+    return document.execCommand("copy");
+  },
   print(url) {
     const frame = document.createElement("iframe");
     frame.style.display = "none";

@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, FilePayload, Page
+from playwright.sync_api import Browser, BrowserContext, FilePayload, Page
 
 from tests.browser import open_browser
 from tests.conftest import tiny_card, write_tiny_model
@@ -45,7 +46,7 @@ def browser() -> Iterator[Browser]:
         yield made
 
 
-def serve_console(folder: Path) -> tuple[Site, "subprocess.Popen[bytes]"]:
+def serve_console(folder: Path, **settings: str) -> tuple[Site, "subprocess.Popen[bytes]"]:
     site = Site(free_port(), folder / "models", folder / "data")
     for version, threshold in (("1", 0.5), ("2", 0.6)):
         place = site.models / "tiny" / version
@@ -58,6 +59,7 @@ def serve_console(folder: Path) -> tuple[Site, "subprocess.Popen[bytes]"]:
         "TWONINES_DATA_DIR": str(site.data),
         "TWONINES_KEEP_PICTURES": "all",
         "TWONINES_MAX_BYTES": str(2**20),
+        **settings,
     }
     command = [sys.executable, "-m", "twonines", "serve", "--model-dir", str(site.models)]
     process = subprocess.Popen([*command, "--port", str(site.port)], env=environment)
@@ -75,10 +77,13 @@ def site(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator
         assert process.wait(60) in (0, -15)
 
 
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict[Role, str]]]:
-    """A service with a user and a key of each role."""
-    folder = tmp_path_factory.mktemp("guarded")
+PASSWORD = "correct horse battery"
+Guarded = tuple[Site, dict[Role, str]]
+
+
+@contextmanager
+def serve_guarded(folder: Path, **settings: str) -> Iterator[Guarded]:
+    """A service with a user and a key of each role; both are named as the role."""
     (folder / "data").mkdir()
     database = Database.in_folder(folder / "data")
     database.migrate()
@@ -88,13 +93,31 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, di
         secrets[role] = people.keys.add(str(role), role, "test")[0]
         people.accounts.add(str(role), role, PASSWORD, "test")
     database.close()
-    site, process = serve_console(folder)
+    site, process = serve_console(folder, **settings)
     try:
         wait_until_ready(str(site.port))
         yield site, secrets
     finally:
         process.terminate()
         assert process.wait(60) in (0, -15)
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    with serve_guarded(tmp_path_factory.mktemp("guarded")) as made:
+        yield made
+
+
+def log_in(context: BrowserContext, site: Site, name: str, password: str = PASSWORD) -> Page:
+    """A page of the console, after the login."""
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    page.goto(f"{site.url}/login")
+    page.locator("#name").fill(name)
+    page.locator("#password").fill(password)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/console/*")
+    return page
 
 
 Open = Callable[..., Page]

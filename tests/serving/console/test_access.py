@@ -11,7 +11,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser
 
-from tests.serving.console.conftest import PASSWORD, PATIENCE_MS, ROOT, Site
+from tests.serving.console.conftest import PASSWORD, PATIENCE_MS, ROOT, Guarded, Site
 from twonines.serving.people.roles import CONSOLE, Role
 
 PAGES = sorted(
@@ -29,9 +29,9 @@ def status(site: Site, path: str, secret: str | None, method: str = "GET") -> in
         return exc.code
 
 
-def test_each_role_and_none_at_each_page(guarded: tuple[Site, dict[Role, str]]) -> None:
+def test_each_role_and_none_at_each_page(guarded: Guarded) -> None:
     site, secrets = guarded
-    assert len(PAGES) == 9
+    assert len(PAGES) == 10
     for path in PAGES:
         least = CONSOLE[f"GET {path}"]
         assert least is not None
@@ -40,7 +40,7 @@ def test_each_role_and_none_at_each_page(guarded: tuple[Site, dict[Role, str]]) 
             assert status(site, path, secret) == (200 if role.covers(least) else 403), (path, role)
 
 
-def test_no_part_of_a_page_is_open(guarded: tuple[Site, dict[Role, str]]) -> None:
+def test_no_part_of_a_page_is_open(guarded: Guarded) -> None:
     site, secrets = guarded
     for path in ("/console/reports/x/report.html", "/console/_nicegui_ws/socket.io/?EIO=4",
                  "/console/_nicegui/9.9.9/static/nicegui.js", "/console/none"):  # fmt: skip
@@ -90,7 +90,7 @@ def test_every_route_of_the_console_has_an_entry(tmp_path: Path) -> None:
 
 
 def test_a_person_logs_in_sees_what_the_role_allows_and_logs_out(
-    guarded: tuple[Site, dict[Role, str]], browser: Browser
+    guarded: Guarded, browser: Browser
 ) -> None:
     site, _ = guarded
     context = browser.new_context(locale="en-GB")
@@ -101,15 +101,36 @@ def test_a_person_logs_in_sees_what_the_role_allows_and_logs_out(
     page.locator("#name").fill("viewer")
     page.locator("#password").fill(PASSWORD)
     page.keyboard.press("Enter")
-    page.wait_for_url(lambda url: not url.endswith("/login"))
+    page.wait_for_url("**/console/live")  # the first page that the role may open
     page.goto(f"{site.url}/console/models")
     page.get_by_text("viewer (viewer)").wait_for()
     page.locator("[data-version='2']").wait_for()
     assert page.locator("[data-mark=activate-1]").count() == 0
     assert page.locator(".rail").all_inner_texts() != []
     assert not any("Teach" in text for text in page.locator(".rail").all_inner_texts())
-    page.get_by_role("button", name="Log out").click()
+    answer = page.goto(f"{site.url}/console/teach")
+    assert answer is not None and answer.status == 403
+    page.get_by_text("This page needs the role engineer or higher.").wait_for()
+    page.get_by_text("viewer (viewer)").wait_for()
+    page.get_by_role("link", name="History").click()
+    page.wait_for_url("**/console/history")
+    context.add_cookies([{"name": "twonines_language", "value": "zh", "url": site.url}])
+    page.goto(f"{site.url}/console/")
+    page.get_by_text("此页面需要“检验员”或更高的角色。").wait_for()
+    assert page.get_by_role("link").all_inner_texts() == ["实时", "历史", "模型", "报告", "人员"]
+    page.get_by_role("button", name="退出登录").click()
     page.wait_for_url("**/login")
     page.goto(f"{site.url}/console/models")
     page.wait_for_url("**/login")
     context.close()
+
+
+def test_each_role_lands_on_the_first_page_that_it_may_open(
+    guarded: Guarded,
+) -> None:
+    site, secrets = guarded
+    for role, secret in secrets.items():
+        request = urllib.request.Request(site.url, headers={"X-API-Key": secret})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            landed = answer.url.removeprefix(site.url)
+        assert landed == ("/console/live" if role is Role.VIEWER else "/console/"), role

@@ -13,7 +13,7 @@ from tests.images import png
 from tests.serving.console.conftest import Open, Site, drop, picture
 
 EVIL = "<img src=x onerror=window.evil=1>"
-PAGES = ("", "live", "review", "history", "models", "data", "teach", "study", "reports")
+PAGES = ("", "live", "review", "history", "models", "data", "teach", "study", "reports", "people")
 
 
 def ask(site: Site, path: str) -> Any:
@@ -217,6 +217,10 @@ def test_a_study_is_planned_served_and_linked(site: Site, open_page: Open) -> No
         link.click()
     opened.value.wait_for_selector("#who")
     opened.value.close()
+    page.get_by_role("button", name="Stop").click()
+    page.locator("[data-mark=from-outside]").click()
+    page.locator("[data-mark=start-study]").click()
+    link.wait_for()
     page.get_by_role("button", name="Stop").click()
     page.locator("[data-mark=start-study]").wait_for()
 

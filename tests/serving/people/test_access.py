@@ -68,6 +68,25 @@ def test_each_role_and_none_at_each_route(
             assert f"{role} may not do this" in answer.json()["error"]
 
 
+def test_a_browser_gets_a_page_where_the_role_does_not_cover_it(
+    opened: tuple[TestClient, dict[Role | None, dict[str, str]]],
+) -> None:
+    client, credentials = opened
+    asked = {**credentials[Role.VIEWER], "Accept": "text/html,*/*;q=0.8"}
+    page = client.get("/v1/usage", headers={**asked, "Accept-Language": "en-GB,en"})
+    assert page.status_code == 403
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["cache-control"] == "no-store"
+    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+    assert '<html lang="en">' in page.text and "This page needs the role admin" in page.text
+    assert 'href="/"' in page.text, "a service without console has one page"
+    assert "console" not in page.text
+    page = client.get("/v1/usage", headers={**asked, "Accept-Language": "zh-CN"})
+    assert '<html lang="zh">' in page.text and "管理员" in page.text
+    told = client.post("/v1/users", headers=asked, json={})
+    assert told.status_code == 403 and "may not do this" in told.json()["error"]
+
+
 def test_nobody_learns_which_paths_exist_and_a_page_leads_to_the_login(
     opened: tuple[TestClient, dict[Role | None, dict[str, str]]],
 ) -> None:
