@@ -73,13 +73,15 @@ class InspectionSession:
         execution_provider: Provider = "auto",
         threads: int | None = None,
         purpose: Purpose | None = "serve",
+        other_files: bool = True,
     ) -> "InspectionSession":
         """Load a model file and check its card and contract.
 
         ``auto`` runs as `twonines tune` has chosen for ``purpose`` on this machine. Where it has
         not, or ``threads`` are given or ``purpose`` is None, it measures the providers that this
         machine has, and takes the fastest that gives the verdicts of the default one. ``choice``
-        says what was chosen and why. ``digest`` is that of ``path``, whatever runs.
+        says what was chosen and why. ``digest`` is that of ``path``, whatever runs. Without
+        ``other_files`` nothing but ``path`` runs, no int8 file that was made from it.
 
         Raises:
             ModelFileError: no such file, no ONNX model, no valid card, or the wrong contract.
@@ -102,7 +104,9 @@ class InspectionSession:
         _check_outputs(runtime, card, str(path))
         session = cls(runtime, card, digest, first, f"{first} was asked for")
         if execution_provider == "auto":
-            tuned = None if threads or purpose is None else _tuned(session, data, path, purpose)
+            tuned = None
+            if purpose is not None and not threads:
+                tuned = _tuned(session, data, path, purpose, other_files)
             session = tuned or choose(session, data, count)
         session.certificate_fault = _certificate_fault(session, data, path.parent)
         return session
@@ -207,7 +211,7 @@ def _check_outputs(runtime: ort.InferenceSession, card: ModelCard, origin: str) 
 
 
 def _tuned(
-    session: InspectionSession, data: bytes, path: Path, purpose: Purpose
+    session: InspectionSession, data: bytes, path: Path, purpose: Purpose, other_files: bool
 ) -> InspectionSession | None:
     """The session as it was tuned for this machine; None where that cannot be had."""
     found = find_tuned(path, session.digest)
@@ -215,8 +219,14 @@ def _tuned(
         return None
     choice = found.choice(purpose)
     variant = choice.variant
+    reduced = variant.precision in FILE_PRECISIONS
+    if reduced and not other_files:
+        log.warning(
+            "the tuned choice for %s is not used: persons approve that file alone, and its %s file "
+            "is another one", path, variant.precision,
+        )  # fmt: skip
+        return None
     try:
-        reduced = variant.precision in FILE_PRECISIONS
         model = find_reduced(found, path, variant.precision) if reduced else data
         runtime = open_runtime(model, variant, str(path))
         _check_contract(runtime, session.card, str(path))

@@ -43,7 +43,7 @@ class Batcher:
         self,
         session: Session,
         *,
-        max_batch_size: int = 32,
+        max_batch_size: int = 8,
         max_wait_ms: float = 5.0,
         queue_size: int = 256,
         max_predicted_s: float = 10.0,

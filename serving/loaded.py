@@ -76,7 +76,11 @@ class LoadedModel:
             SettingsError: the execution provider, the references or ``watch_state`` cannot be used.
         """
         session = InspectionSession.load(
-            path, execution_provider=settings.execution_provider, threads=settings.threads
+            path,
+            execution_provider=settings.execution_provider,
+            threads=settings.threads,
+            # A choice of `twonines tune` and its file are not what two persons have approved.
+            other_files=not settings.two_person,
         )
         card = session.card
         # A folder of models may hold some that compare and some that do not.
@@ -119,7 +123,10 @@ class LoadedModel:
         )
 
     def _reload(self) -> InspectionSession:
-        fresh = reload_same(self.session, self._path, self._settings.threads)
+        settings = self._settings
+        fresh = reload_same(
+            self.session, self._path, settings.threads, other_files=not settings.two_person
+        )
         # What was found when the version was loaded, in watch_state too, holds on.
         fresh.certificate_fault = fresh.certificate_fault or self.session.certificate_fault
         self.session = fresh

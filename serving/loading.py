@@ -17,17 +17,21 @@ def warm(session: InspectionSession, counts: Iterable[int]) -> None:
         session.run(*([images, images] if session.card.reference else [images]))
 
 
-def reload_same(session: InspectionSession, path: Path, threads: int | None) -> InspectionSession:
+def reload_same(
+    session: InspectionSession, path: Path, threads: int | None, *, other_files: bool = True
+) -> InspectionSession:
     """A fresh, warm session in place of one that is broken, on the same provider.
 
-    One that ran as it was tuned is loaded as it is tuned now.
+    One that ran as it was tuned is loaded as it is tuned now, by :meth:`InspectionSession.load`.
 
     Raises:
         ModelFileError: the file cannot be loaded, or is not that of ``session`` any more: another
             model must never answer unasked.
     """
     provider = "auto" if session.tuned else cast(Provider, session.execution_provider)
-    fresh = InspectionSession.load(path, execution_provider=provider, threads=threads)
+    fresh = InspectionSession.load(
+        path, execution_provider=provider, threads=threads, other_files=other_files
+    )
     if fresh.digest != session.digest:
         raise ModelFileError(
             f"model: {path} must be the file that was served, {session.digest}, got {fresh.digest}"

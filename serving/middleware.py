@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 INSPECT_PATH = "/v1/inspect"
 INFER_END = "/infer"
 _FAULT = "an internal fault; the log has the details under this request id"
+_TOO_LARGE = "body: must be smaller for this route"
 _MAX_ID = 128
 _REFUSALS = (429, 503)
 
@@ -63,7 +64,16 @@ class RequestId:
             REQUEST_ID.reset(token)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        start, status = time.perf_counter(), 0
+        start, status, is_theirs = time.perf_counter(), 0, False
+
+        async def send_in_one_form(message: Message) -> None:
+            nonlocal is_theirs
+            if message["type"] == "http.response.start" and _is_plain_413(message):
+                is_theirs = True
+                body = {"error": _TOO_LARGE, "request_id": request_id}
+                await JSONResponse(body, 413)(scope, receive, send_with_id)
+            elif not is_theirs:
+                await send_with_id(message)
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -76,7 +86,7 @@ class RequestId:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            await self._app(scope, receive, send_in_one_form)
         except ClientDisconnect:
             log.info("the client has gone")
         except Exception:
@@ -96,6 +106,12 @@ class RequestId:
                 "duration_ms": round(seconds * 1e3, 3),
             }  # fmt: skip
             log.info("request", extra={"fields": fields})
+
+
+def _is_plain_413(message: Message) -> bool:
+    """Whether it is the answer of the framework's own limit, which knows no JSON."""
+    kind = Headers(raw=message["headers"]).get("content-type", "")
+    return message["status"] == 413 and kind.startswith("text/plain")
 
 
 def _request_id(given: str) -> str:

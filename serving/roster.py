@@ -116,6 +116,9 @@ class Roster:
                         log.error("model %s %s cannot be loaded: %s", name, version, exc)
             if entry.active:
                 await self._check_charge(entry, entry.active)
+            elif self._settings.two_person and record.digest is None:
+                # Nobody knows which file was meant, so that any would do.
+                entry.record = record.without_active()
             if entry.active:
                 self._show(entry.active, True)
             twin = entry.loaded.get(record.shadow or "")

@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 import math
+import resource
 import socket
 import sys
 import time
@@ -19,6 +20,7 @@ from twonines.serving.app import create_app
 from twonines.serving.logs import configure_logs
 from twonines.serving.model_files import ModelFolder
 from twonines.serving.people.accounts import can_enter
+from twonines.serving.protocol import bounded_protocol
 from twonines.serving.references import open_references
 from twonines.serving.service import Service
 from twonines.serving.store.database import Database
@@ -77,6 +79,7 @@ def run_server(settings: ServeSettings) -> None:
     # A thread that runs Python holds the interpreter for so long; the default of 5 ms would let
     # the event loop, which must refuse within 10 ms, wait behind two of them.
     sys.setswitchinterval(_SWITCH_S)
+    _allow_connections()
     app = create_app(settings)
     service: Service = app.state.service
     try:
@@ -92,7 +95,8 @@ def _serve(settings: ServeSettings, app: FastAPI) -> None:
     # The slowest request that may still be on its way: uploaded to the last second, then inspected.
     patience_s = math.ceil(settings.upload_timeout_s + settings.request_timeout_s) + 5
     config = uvicorn.Config(
-        app, access_log=False, log_config=None, timeout_graceful_shutdown=patience_s,
+        app, http=bounded_protocol(settings.upload_timeout_s), access_log=False, log_config=None,
+        timeout_graceful_shutdown=patience_s,
         # Uvicorn trusts what this machine says of others, unless it is told not to.
         proxy_headers=settings.trusted_proxies is not None,
         forwarded_allow_ips=settings.trusted_proxies or "",
@@ -102,6 +106,13 @@ def _serve(settings: ServeSettings, app: FastAPI) -> None:
         server.run(sockets=[listener])
     if not server.started:
         raise NotReadyError("the service did not start; the log says why")
+
+
+def _allow_connections() -> None:
+    """As many open files as this process may ever have: each connection is one."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(OSError, ValueError):  # some systems name a limit that they do not grant
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _check_model(settings: ServeSettings, model: Path) -> None:

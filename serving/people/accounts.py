@@ -7,11 +7,11 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from twonines.errors import ConflictError, InputError, LoginError, UnknownError
+from twonines.errors import ConflictError, InputError, LoginError, OverloadedError, UnknownError
 from twonines.serving.people.approvals import only_by_shell
 from twonines.serving.people.audit import Audit
 from twonines.serving.people.clock import Clock, now_us
-from twonines.serving.people.limits import LoginLimit
+from twonines.serving.people.limits import LoginLimit, Tries
 from twonines.serving.people.names import checked_name
 from twonines.serving.people.passwords import Passwords
 from twonines.serving.people.roles import DEFAULT_TENANT, Person, Role
@@ -45,6 +45,7 @@ class Accounts:
         """Use the database, whose tables must be there; ``on_change`` is told of every change."""
         self._database, self._audit, self._passwords = database, audit, passwords
         self._limit, self._clock, self._on_change = limit, clock, on_change
+        self._told = Tries(1, 60.0)
 
     def exist(self) -> bool:
         """Whether there is any user or key, also a disabled one: then nobody enters unnamed."""
@@ -111,6 +112,14 @@ class Accounts:
             ConflictError: it is the last admin, who would be one no more.
         """
         name = checked_name("name", name)
+        with self._database.reading() as connection:
+            known = connection.execute(select(USERS).where(USERS.c.name == name)).mappings()
+            now = known.one_or_none()
+        # What is so already is no change: it ends no session, and nothing is written of it.
+        if now and now["role"] == str(role):
+            role = None
+        if now and bool(now["disabled"]) is disabled:
+            disabled = None
         values: dict[str, Any] = {}
         acts: list[tuple[str, dict[str, Any]]] = []
         if password is not None:
@@ -152,7 +161,14 @@ class Accounts:
             known = checked_name("name", name)
         except InputError:
             known = ""
-        self._limit.take(known, address)
+        try:
+            self._limit.take(known, address)
+        except OverloadedError:
+            if not self._told.take(address):  # once a minute: a flood must not fill the log
+                self._audit.append(
+                    "nobody", "login.limit", "(too many tries)", {"address": address}
+                )
+            raise
         with self._database.reading() as connection:
             row = connection.execute(
                 select(USERS).where(USERS.c.name == known)

@@ -3,6 +3,7 @@
 import hmac
 import ipaddress
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,20 +21,31 @@ from twonines.errors import (
     ForbiddenError,
     LoginError,
     NotReadyError,
+    OverloadedError,
     RoleError,
     TwoninesError,
 )
 from twonines.serving.middleware import error_answer
+from twonines.serving.people.limits import Tries
 from twonines.serving.people.people import People
 from twonines.serving.people.refusal import refused_page
-from twonines.serving.people.roles import ACCESS, LOCAL, Person
+from twonines.serving.people.roles import ACCESS, CONSOLE, LOCAL, Person
 from twonines.serving.people.routes import find_key
 from twonines.serving.people.sessions import COOKIE
 
 log = logging.getLogger(__name__)
 _SAFE = ("GET", "HEAD", "OPTIONS")
-_PONG = "3"
-"""Engine.IO's heartbeat, which a page sends also where nobody sits before it."""
+_BY_ITSELF = ("3", '42["ack"', '42["javascript_response"')
+"""How messages begin that a page sends also where nobody sits before it: Engine.IO's heartbeat,
+and what NiceGUI's script answers to what a timer has drawn."""
+_DEAR = {"GET /v1/inspections/export", "GET /metrics"} | {
+    key for key in CONSOLE if key.startswith("GET /console/") and "_nicegui" not in key
+}
+"""What takes so long to build that a viewer in a loop would slow down the line."""
+MOST_LOOKS = 60
+"""Of these a person may take so many at once, and then one a second."""
+_FRESH_S = 1.0
+"""So long, who has been recognised is not asked again."""
 
 
 class Asker(NamedTuple):
@@ -71,6 +84,7 @@ class Guard:
         """
         self._app, self._people, self._routes = app, people, routes
         self._stores, self._insecure = stores, insecure
+        self._looks = Tries(MOST_LOOKS, 1.0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request or websocket through, or answer it."""
@@ -84,6 +98,8 @@ class Guard:
             return
         if scope["type"] == "websocket" and passed:
             receive = self._watched(passed, scope, receive)
+        elif not _is_safe(scope) and scope["state"]["person"] is not None:
+            receive = self._asked_again(scope, receive)
         await self._app(scope, receive, send)
 
     async def _admit(self, scope: Scope) -> str | None:
@@ -94,9 +110,17 @@ class Guard:
         scope.setdefault("state", {})["person"] = asker.person  # a refusal names them, too
         if not is_open:
             _check_role(asker.person, key)
+            self._check_pace(asker.person, key)
         if not asker.by_key:
             self._check_origin(scope, asker)
         return key
+
+    def _check_pace(self, person: Person | None, key: str | None) -> None:
+        if person is None or person is LOCAL or key not in _DEAR:
+            return
+        wait = self._looks.take(person.actor)
+        if wait:
+            raise OverloadedError(f"pages: too many at once for {person.actor}; wait", wait)
 
     async def _ask(self, scope: Scope, *, touch: bool = True) -> Asker:
         people = self._people()
@@ -146,6 +170,30 @@ class Guard:
             "origin: must be a page of this service, or the session's token must come in X-CSRF"
         )
 
+    def _asked_again(self, scope: Scope, receive: Receive) -> Receive:
+        """Of a request that changes things: who asks must still be let in when its body is there.
+
+        Else one that is held open would outlive the login, the key or the role it began with.
+        """
+        fresh_until = time.monotonic() + _FRESH_S
+
+        async def asked() -> Message:
+            message = await receive()
+            is_last = message["type"] == "http.request" and not message.get("more_body")
+            if not is_last or time.monotonic() < fresh_until:
+                return message
+            try:
+                person = (await self._ask(scope)).person
+            except NotReadyError as exc:
+                raise HTTPException(exc.status, str(exc)) from exc
+            except TwoninesError:
+                person = None
+            if person != scope["state"]["person"]:
+                raise HTTPException(401, "login: it has ended, or the role is another one now")
+            return message
+
+        return asked
+
     def _watched(self, key: str, scope: Scope, receive: Receive) -> Receive:
         """Of a websocket: whoever may use it no more is cut off before the next message counts."""
 
@@ -153,8 +201,9 @@ class Guard:
             message = await receive()
             if message["type"] != "websocket.receive":
                 return message
+            is_use = not str(message.get("text")).startswith(_BY_ITSELF)
             try:
-                asker = await self._ask(scope, touch=message.get("text") != _PONG)
+                asker = await self._ask(scope, touch=is_use)
             except TwoninesError:
                 asker = Asker(None)
             if asker.person is None or asker.person != scope["state"]["person"]:

@@ -32,7 +32,8 @@ class ServeSettings(BaseSettings):
     execution_provider: Literal["auto", "cpu", "openvino"] = "auto"
     threads: int | None = Field(default=None, ge=1)
     decode_workers: int | None = Field(default=None, ge=1)
-    max_batch_size: int = Field(default=32, ge=1, le=1024)
+    # Untuned, it is a processor that runs: more in a batch gain nothing there, and all wait longer.
+    max_batch_size: int = Field(default=8, ge=1, le=1024)
     max_wait_ms: float = Field(default=5.0, ge=0, le=1000)
     queue_size: int = Field(default=256, ge=1)
     max_predicted_s: float = Field(default=10.0, gt=0)

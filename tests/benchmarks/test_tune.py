@@ -20,6 +20,9 @@ from twonines.models.card import ModelCard, Policy
 from twonines.models.providers import Variant
 from twonines.models.session import InspectionSession
 from twonines.models.tuning import reduced_path
+from twonines.serving.loaded import LoadedModel
+from twonines.serving.metrics import Metrics
+from twonines.settings import ServeSettings
 
 FAST = TuneOptions(latency_ms=10_000, rounds=2, quick=True)
 
@@ -91,6 +94,13 @@ def test_int8_that_keeps_the_verdicts_is_a_valid_model_file(
     session = InspectionSession.load(model)
     assert session.precision == "int8" and session.tuned == tuned.serve
     assert session.digest == tuned.model
+    # Two persons approve the model's own file, and whoever may write beside it is not one of them.
+    for two, precision in ((False, "int8"), (True, "float32")):
+        settings = ServeSettings(model=model, two_person=two)
+        loaded = LoadedModel.load("a", "1", model, settings, Metrics(), {})
+        assert (loaded.session.precision, loaded.session.digest) == (precision, tuned.model)
+        assert loaded._reload().precision == precision
+        loaded.close()
     # Another file of that name, even a good one, is not what was measured.
     path.write_bytes(model.read_bytes())
     assert InspectionSession.load(model).precision == "float32"

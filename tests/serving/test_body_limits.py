@@ -48,9 +48,12 @@ def send(client: TestClient, key: str, size: int) -> int:
     text = b'{"note": "%s"}' % (b"x" * (size - 12))
     assert len(text) == size
     kind = "image/png" if key in PICTURES and not path.endswith("infer") else "application/json"
-    return client.request(
+    answer = client.request(
         method, path, content=text, params={"model": "tiny"}, headers={"Content-Type": kind}
-    ).status_code
+    )
+    if answer.status_code == 413:
+        assert set(answer.json()) == {"error", "request_id"}, answer.text
+    return answer.status_code
 
 
 @pytest.mark.parametrize("key", CHANGING)

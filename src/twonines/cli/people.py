@@ -85,6 +85,7 @@ def users_disable(
     """Let a user in no more; sessions end. Users are never deleted: the audit log names them."""
     with open_people(data_dir, database_url) as people:
         people.accounts.change(name, _actor(), disabled=not undo)
+    typer.echo(f"user: {name} ({'may log in again' if undo else 'disabled, sessions ended'})")
 
 
 @users_app.command("passwd")
@@ -94,6 +95,7 @@ def users_passwd(
     """Set a password, asked for or read from stdin; sessions of the user end."""
     with open_people(data_dir, database_url) as people:
         people.accounts.change(name, _actor(), password=_password())
+    typer.echo(f"user: {name} (new password, sessions ended)")
 
 
 @users_app.command("role")
@@ -108,6 +110,7 @@ def users_role(
 
     with open_people(data_dir, database_url) as people:
         people.accounts.change(name, _actor(), role=Role.parse(role))
+    typer.echo(f"user: {name} ({role})")
 
 
 @keys_app.command("add")

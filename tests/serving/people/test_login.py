@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from tests.serving.people.conftest import PASSWORD, Clock, add_user, cheap, log_in, people_of, serve
 from twonines.errors import ConflictError, InputError, LoginError, OverloadedError, UnknownError
+from twonines.serving.people import guard as guard_module
 from twonines.serving.people.limits import LoginLimit, Tries
 from twonines.serving.people.names import checked_name
 from twonines.serving.people.people import People
@@ -333,3 +334,35 @@ def test_the_login_page_is_open_and_brings_everything_along(client_page: TestCli
 @pytest.fixture
 def client_page(tiny_model: Path, tmp_path: Path) -> TestClient:
     return serve(tiny_model, tmp_path)
+
+
+def test_tries_that_are_refused_are_told_once(people: People) -> None:
+    for number in range(30):
+        with pytest.raises((LoginError, OverloadedError)):
+            people.accounts.check("anna", f"wrong password {number}", "10.0.0.1")
+    told = [r for r in people.audit.newest() if r["action"] == "login.limit"]
+    assert [r["details"] for r in told] == [{"address": "10.0.0.1"}]
+
+
+def test_what_is_so_already_is_no_change(people: People) -> None:
+    for name in ("root", "anna"):
+        people.accounts.add(name, Role.ADMIN, PASSWORD, "test")
+    token = people.login("anna", PASSWORD, "10.0.0.1", None)[0]
+    before = people.audit.newest()
+    people.accounts.change("anna", "test", disabled=False, role=Role.ADMIN)
+    assert people.find_login(token) is not None and people.audit.newest() == before
+
+
+def test_a_person_in_a_loop_is_slowed(
+    tiny_model: Path, tmp_path: Path, cheap_hashes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard_module, "MOST_LOOKS", 3)
+    with serve(tiny_model, tmp_path) as client:
+        for name in ("anna", "ben"):
+            add_user(client, name, Role.VIEWER)
+        log_in(client, "anna")
+        statuses = [client.get("/metrics").status_code for _ in range(8)]
+        assert statuses[:3] == [200] * 3 and 429 in statuses[3:]
+        assert client.get("/v1/models").status_code == 200
+        log_in(client, "ben")
+        assert client.get("/metrics").status_code == 200

@@ -222,3 +222,20 @@ def test_two_that_add_at_once_never_get_one_version(
         client.portal.call(repository.add, "a", version, taught)
         with pytest.raises(ConflictError, match="must be the next"):
             client.portal.call(repository.add, "a", version, taught)
+
+
+def test_what_could_not_be_loaded_at_first_is_nobodys_choice(open_two: Open, models: Path) -> None:
+    """No digest was written down of it, so that else any file would do."""
+    put(models, "b", "1")
+    (models / "a" / "1" / "model.onnx").write_bytes(b"broken")
+    with open_two() as client:
+        assert versions(client) == {"a": None, "b": "1"}
+        put(models, "a", "1", 0.9)
+        assert client.portal is not None
+        client.portal.call(Changes(service_of(client)).change, ANNA, "a", "1", "load")
+        assert versions(client) == {"a": None, "b": "1"}
+    with open_two() as client:
+        assert versions(client) == {"a": None, "b": "1"}
+        key = activate(client, ANNA, "a", "1").approval.id
+        approve(client, key)
+        assert versions(client) == {"a": "1", "b": "1"}

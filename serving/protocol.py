@@ -1,0 +1,80 @@
+"""HTTP connections that cannot cost more than a request may: bounded heads, bounded time."""
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD = 64 * 1024
+"""Bytes of a request before its body. httptools has no limit, and joins what comes in pieces."""
+HEAD_S = 15.0
+_SLACK_S = 5.0
+_REFUSED = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Ends a connection whose request has too long a head, or does not come in time.
+
+    Uvicorn has a limit for neither: one endless header would keep the event loop busy for seconds,
+    and requests that never end would take every file descriptor.
+    """
+
+    head_s = HEAD_S
+    body_s = 30.0
+    _timer: asyncio.TimerHandle | None = None
+    _in_head, _head_bytes, _has_ended = True, 0, False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for a head."""
+        super().connection_made(transport)
+        self._end_after(self.head_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing."""
+        self._end_after(None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of a head or a body, or the end of one and the beginning of the next."""
+        if self._in_head and self._timer is None:  # the next request of a connection
+            self._end_after(self.head_s)
+        self._has_ended = False
+        super().data_received(data)
+        if self._in_head and not self._has_ended:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD and not self.transport.is_closing():
+                self.transport.write(_REFUSED)
+                self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        """Wait for the body."""
+        self._in_head, self._head_bytes = False, 0
+        self._end_after(self.body_s)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Wait for the next head, as long as uvicorn keeps the connection."""
+        self._in_head, self._has_ended = True, True
+        self._end_after(None)
+        super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Leave the connection to the protocol of websockets."""
+        self._end_after(None)
+        super().handle_websocket_upgrade()
+
+    def _end_after(self, seconds: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None else self.loop.call_later(seconds, self._end)
+
+    def _end(self) -> None:
+        # Not closed in peace: who does not send may not read either.
+        self.transport.abort()
+
+
+def bounded_protocol(body_s: float) -> type[BoundedProtocol]:
+    """The protocol for bodies that must come within ``body_s``, after which routes answer 408."""
+    return type("_Bounded", (BoundedProtocol,), {"body_s": body_s + _SLACK_S})

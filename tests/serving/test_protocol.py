@@ -1,0 +1,144 @@
+"""Connections: long heads, slow heads and slow bodies end, all others go on."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+
+from tests.serving.test_server import free_port
+from twonines.serving.protocol import MAX_HEAD, BoundedProtocol, bounded_protocol
+
+PATIENCE_S = 60.0
+
+
+async def echo_length(scope: Any, receive: Any, send: Any) -> None:
+    """Answers how many bytes the body had."""
+    length, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        length, more = length + len(message.get("body", b"")), message.get("more_body", False)
+    text = str(length).encode()
+    headers = [(b"content-length", str(len(text)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": text})
+
+
+class Hasty(BoundedProtocol):
+    head_s, body_s = 1.0, 1.0
+
+
+def run(protocol: type[asyncio.Protocol]) -> Iterator[int]:
+    port = free_port()
+    config = uvicorn.Config(
+        echo_length, port=port, http=protocol, log_config=None, lifespan="off",
+        timeout_keep_alive=60,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield port
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def patient() -> Iterator[int]:
+    yield from run(bounded_protocol(PATIENCE_S))
+
+
+@pytest.fixture(scope="module")
+def hasty() -> Iterator[int]:
+    yield from run(Hasty)
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+
+
+def read_until_closed(connection: socket.socket) -> bytes:
+    found = b""
+    try:
+        while piece := connection.recv(65536):
+            found += piece
+    except ConnectionResetError:
+        pass
+    return found
+
+
+def test_an_endless_head_is_refused(patient: int) -> None:
+    with connect(patient) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX-A: ")
+        try:
+            for _ in range(3 * MAX_HEAD // 1024):
+                connection.sendall(b"a" * 1024)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        # Its answer may be lost, since what was still on its way resets the connection.
+        assert read_until_closed(connection)[:12] in (b"HTTP/1.1 431", b"")
+
+
+def test_many_small_headers_are_one_long_head(patient: int) -> None:
+    with connect(patient) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n")
+        line = b"X-A: " + b"a" * 200 + b"\r\n"
+        connection.sendall(line * (MAX_HEAD // len(line) - 1))
+        time.sleep(0.2)
+        connection.sendall(line * 3)
+        assert read_until_closed(connection).startswith(b"HTTP/1.1 431")
+
+
+def test_large_bodies_and_the_next_requests_pass(patient: int) -> None:
+    """Also where a body ends, or a head begins, in the midst of what comes at once."""
+    body = bytes(4 * MAX_HEAD)
+    one = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    with connect(patient) as connection:
+        for _ in range(3):
+            connection.sendall(one)
+            answer = connection.recv(65536)
+            while not answer.endswith(str(len(body)).encode()):
+                answer += connection.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200")
+        connection.sendall(one + one + b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        answers = read_until_closed(connection)
+        assert answers.count(b"HTTP/1.1 200") == 3
+
+
+@pytest.mark.parametrize("sent", [
+    b"",
+    b"GET / HTTP/1.1\r\nHost: a\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n12",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n1GET / HTTP/1.1\r\n",
+])  # fmt: skip
+def test_what_never_comes_is_not_waited_for(hasty: int, sent: bytes) -> None:
+    with connect(hasty) as connection:
+        connection.sendall(sent)
+        if b"1GET" in sent:
+            connection.sendall(b"Host: a\r\n")
+        answer = read_until_closed(connection)
+        assert answer.count(b"HTTP/1.1 200") == (b"1GET" in sent)
+
+
+def test_a_slow_drip_does_not_keep_it_open(hasty: int) -> None:
+    with connect(hasty) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            for _ in range(600):
+                connection.sendall(b"a")
+                time.sleep(0.1)
+
+
+def test_a_connection_rests_between_requests(hasty: int) -> None:
+    with connect(hasty) as connection:
+        for _ in range(2):
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+            time.sleep(1.5)
