@@ -14,10 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from twonines.benchmarks.study.desk import Desk
 from twonines.errors import SettingsError, TwoninesError
+from twonines.serving.protocol import bounded_protocol
 from twonines.serving.server import is_loopback, listen
 
 log = logging.getLogger(__name__)
 _MAX_BODY = 16 * 1024
+_BODY_S = 30.0
 _NO_STORE = {"Cache-Control": "no-store"}
 _POLICY = (
     "default-src 'none'; img-src blob: data:; connect-src 'self'; "
@@ -125,7 +127,12 @@ def serve_study(
     desk = Desk(folder)
     try:
         server = uvicorn.Server(
-            uvicorn.Config(create_study_app(desk), access_log=False, log_level="warning")
+            uvicorn.Config(
+                create_study_app(desk),
+                access_log=False,
+                log_level="warning",
+                http=bounded_protocol(_BODY_S),
+            )  # fmt: skip
         )
         with listen(host, port) as listener:
             address = listener.getsockname()
