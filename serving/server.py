@@ -3,7 +3,6 @@
 import ipaddress
 import logging
 import math
-import resource
 import socket
 import sys
 import time
@@ -110,6 +109,10 @@ def _serve(settings: ServeSettings, app: FastAPI) -> None:
 
 def _allow_connections() -> None:
     """As many open files as this process may ever have: each connection is one."""
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with suppress(OSError, ValueError):  # some systems name a limit that they do not grant
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

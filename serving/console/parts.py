@@ -190,17 +190,22 @@ def drop_zone(view: View, text: str, taken: Taken, mark: str) -> ui.element:
 
     async def receive(event: events.UploadEventArguments) -> None:
         folder, _, name = event.file.name.rpartition(FOLDER_MARK)
-        data = await event.file.read()
+        # A browser refuses it before it is sent; what is sent otherwise is measured here.
+        data = await event.file.read() if event.file.size() <= limit else None
         with client:  # the zone may be drawn anew meanwhile
-            await taken(folder, name, data)
+            if data is None:
+                refuse(name)
+            else:
+                await taken(folder, name, data)
         if not uploader.is_deleted:
             uploader.run_method("removeUploadedFiles")
 
     def reject(event: events.GenericEventArguments) -> None:
         for name in event.args:
-            told = str(name).rpartition(FOLDER_MARK)[2]
-            text = view.t("too_large", name=told, limit=f"{limit / 2**20:.0f}")
-            ui.notify(text, type="negative")
+            refuse(str(name).rpartition(FOLDER_MARK)[2])
+
+    def refuse(name: str) -> None:
+        ui.notify(view.t("too_large", name=name, limit=f"{limit / 2**20:.0f}"), type="negative")
 
     with ui.element("div").classes("drop").props(f"data-mark={mark}") as zone:
         ui.icon("add_photo_alternate")
