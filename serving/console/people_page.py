@@ -9,6 +9,7 @@ from twonines.serving.console.usage_part import UsagePart
 from twonines.serving.console.users_part import UsersPart
 from twonines.serving.console.view import View
 from twonines.serving.people.administration import people_of
+from twonines.serving.people.limits import address_of
 from twonines.serving.people.roles import Role
 
 
@@ -49,8 +50,7 @@ def _password(acting: Acting) -> None:
         given, client = new.take(), ui.context.client
         if given is None:
             return
-        address = view.request.client.host if view.request.client else "unknown"
-        before = str(old.value or "")
+        address, before = address_of(view.request), str(old.value or "")
         if await acting.do(lambda acts: acts.change_password(before, given, address)):
             client.run_javascript(TO_LOGIN)
 

@@ -11,7 +11,7 @@ from twonines.errors import ConflictError, InputError, LoginError, OverloadedErr
 from twonines.serving.people.approvals import only_by_shell
 from twonines.serving.people.audit import Audit
 from twonines.serving.people.clock import Clock, now_us
-from twonines.serving.people.limits import LoginLimit, Tries
+from twonines.serving.people.limits import LoginLimit
 from twonines.serving.people.names import checked_name
 from twonines.serving.people.passwords import Passwords
 from twonines.serving.people.roles import DEFAULT_TENANT, Person, Role
@@ -45,7 +45,6 @@ class Accounts:
         """Use the database, whose tables must be there; ``on_change`` is told of every change."""
         self._database, self._audit, self._passwords = database, audit, passwords
         self._limit, self._clock, self._on_change = limit, clock, on_change
-        self._told = Tries(1, 60.0)
 
     def exist(self) -> bool:
         """Whether there is any user or key, also a disabled one: then nobody enters unnamed."""
@@ -112,41 +111,32 @@ class Accounts:
             ConflictError: it is the last admin, who would be one no more.
         """
         name = checked_name("name", name)
-        with self._database.reading() as connection:
-            known = connection.execute(select(USERS).where(USERS.c.name == name)).mappings()
-            now = known.one_or_none()
-        # What is so already is no change: it ends no session, and nothing is written of it.
-        if now and now["role"] == str(role):
-            role = None
-        if now and bool(now["disabled"]) is disabled:
-            disabled = None
-        values: dict[str, Any] = {}
-        acts: list[tuple[str, dict[str, Any]]] = []
-        if password is not None:
-            values["password"] = self._passwords.hash(password)
-            acts.append(("user.password", {}))
-        if role is not None:
-            values["role"] = str(role)
-            acts.append(("user.role", {"role": str(role)}))
-        if disabled is not None:
-            values["disabled"] = disabled
-            acts.append(("user.disable" if disabled else "user.enable", {}))
+        hashed = None if password is None else self._passwords.hash(password)
+        user = USERS.c.name == name
         with self._database.writing() as connection:
-            # A write comes first, so that two changes at once cannot take out the last two admins.
-            for action, told in acts:
-                self._audit.append_in(connection, by, action, name, told)
-            had_admin = _has_admin(connection)
-            user = USERS.c.name == name
-            before = connection.execute(select(USERS).where(user)).mappings().one_or_none()
-            if before is None:
+            # Held from here, so that two changes at once cannot take out the last two admins.
+            self._audit.hold(connection)
+            row = connection.execute(select(USERS).where(user)).mappings().one_or_none()
+            if row is None:
                 raise UnknownError(f"name: must be a user, got {name!r}")
+            before, had_admin = _user(row), _has_admin(connection)
             if only_less:
-                _check_less(_user(before), role, disabled, password)
-            if values:
+                _check_less(before, role, disabled, password)
+            # What is so already is no change: it ends no session, and nothing is written of it.
+            changes: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
+            if hashed is not None:
+                changes.append(("user.password", {"password": hashed}, {}))
+            if role not in (None, before.role):
+                changes.append(("user.role", {"role": str(role)}, {"role": str(role)}))
+            if disabled not in (None, before.disabled):
+                action = "user.disable" if disabled else "user.enable"
+                changes.append((action, {"disabled": disabled}, {}))
+            for action, values, told in changes:
+                self._audit.append_in(connection, by, action, name, told)
                 connection.execute(update(USERS).where(user).values(**values))
             if had_admin and not _has_admin(connection):
                 raise ConflictError(f"name: {name!r} is the last admin; make another one first")
-            if values.keys() - {"role"}:
+            if any(action != "user.role" for action, _, _ in changes):
                 connection.execute(delete(LOGINS).where(LOGINS.c.name == name))
         self._on_change()
 
@@ -164,7 +154,7 @@ class Accounts:
         try:
             self._limit.take(known, address)
         except OverloadedError:
-            if not self._told.take(address):  # once a minute: a flood must not fill the log
+            if self._limit.is_news(address):  # a flood must not fill the log
                 self._audit.append(
                     "nobody", "login.limit", "(too many tries)", {"address": address}
                 )

@@ -104,6 +104,10 @@ class Audit:
         connection.execute(update(AUDIT_HEAD).values(digest=digest))
         return int(head.seq)
 
+    def hold(self, connection: Connection) -> None:
+        """Take the log's lock for the rest of a transaction: what is read then is the newest."""
+        connection.execute(update(AUDIT_HEAD).values(seq=AUDIT_HEAD.c.seq))
+
     def head(self) -> Head:
         """The number and digest of the last record; 0 and zeros where there is none."""
         with self._database.reading() as connection:

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from starlette.requests import HTTPConnection
+
 from twonines.errors import OverloadedError
 
 _BUCKETS = 1 << 14
@@ -68,6 +70,7 @@ class LoginLimit:
         """Nobody has tried yet."""
         self._pairs, self._addresses = Tries(5, 60.0, clock), Tries(20, 15.0, clock)
         self._names = Tries(100, 10.0, clock)
+        self._news = Tries(1, 60.0, clock)
 
     def take(self, name: str, address: str) -> None:
         """Count a try before the password is compared, so that none at once slip through.
@@ -85,12 +88,21 @@ class LoginLimit:
         if wait:
             raise OverloadedError("login: too many tries; wait and try again", wait)
 
+    def is_news(self, address: str) -> bool:
+        """Whether a refusal is worth telling: the first in a minute of all from there."""
+        return not self._news.take(_network(address))
+
     def forgive(self, name: str, address: str) -> None:
         """The password was right."""
         place = _network(address)
         self._addresses.give_back(place)
         self._pairs.give_back(_pair(name, place))
         self._names.give_back(name)
+
+
+def address_of(connection: HTTPConnection) -> str:
+    """Where a request or websocket comes from, as it is counted here."""
+    return connection.client.host if connection.client else "unknown"
 
 
 def _pair(name: str, place: str) -> str:

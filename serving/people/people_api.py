@@ -11,6 +11,7 @@ from twonines.serving.people.accounts import User
 from twonines.serving.people.administration import Administration, people_of
 from twonines.serving.people.audit import MAX_SEQ, Finding
 from twonines.serving.people.keys import Key
+from twonines.serving.people.limits import address_of
 from twonines.serving.people.roles import DEFAULT_TENANT, Person, Quota, Role, RoleName
 from twonines.serving.people.sessions import COOKIE, Login
 from twonines.serving.people.usage import to_csv
@@ -92,7 +93,7 @@ def _add_login(app: FastAPI, service: Service) -> None:
     @app.post("/v1/login", tags=["people"], responses=_RESPONSES, max_body_size=_MAX_BODY)
     def login(request: Request, response: Response, given: LoginIn) -> dict[str, Any]:
         """Enter with name and password; sets the cookie and gives the token for ``X-CSRF``."""
-        address = request.client.host if request.client else "unknown"
+        address = address_of(request)
         token, opened = people_of(service).login(
             given.name, given.password, address, request.cookies.get(COOKIE)
         )
@@ -130,7 +131,7 @@ def _add_login(app: FastAPI, service: Service) -> None:
     )
     def password(request: Request, given: PasswordIn) -> Response:
         """Change one's own password; every session of it ends."""
-        address = request.client.host if request.client else "unknown"
+        address = address_of(request)
         _acts(service, request).change_password(given.old, given.new, address)
         return Response(status_code=204)
 
