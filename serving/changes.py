@@ -58,10 +58,8 @@ class Changes:
         models = self._service.models
         if verb == "activate":
             takes_two = self._takes_two
-            if takes_two:
-                check_user(person)  # before an override is written down that nobody may make
             digest = await models.digest_of(name, version)
-            tried = await check_escapes(self._service, name, version, person.actor, override)
+            tried = await self._try_out(person, name, version, override, takes_two)
             if takes_two:
                 return await self._propose(person, verb, name, version, digest, tried)
             job = partial(models.activate, name, version, digest)
@@ -126,9 +124,7 @@ class Changes:
         if self._takes_two and people:
             known = people.approvals.has_been_approved
             takes_two = not await run_in_threadpool(known, name, version, digest)
-        if takes_two:
-            check_user(person)
-        tried = await check_escapes(self._service, name, version, person.actor, override)
+        tried = await self._try_out(person, name, version, override, takes_two)
         if takes_two:
             return await self._propose(person, "rollback", name, version, digest, tried)
         job = partial(models.rollback, name, digest)
@@ -166,6 +162,14 @@ class Changes:
             told = {"approval": key, "proposer": found.proposer, "digest": digest}
             await self._record(person, f"model.{found.verb}", found.subject, job, **told)
         return Outcome(found, tried)
+
+    async def _try_out(
+        self, person: Person, name: str, version: str, override: str | None, takes_two: bool
+    ) -> dict[str, Any] | None:
+        """The known escapes, tried by the version; the override that it takes is written down."""
+        if takes_two:
+            check_user(person)  # before that: an override that nobody may make is none
+        return await check_escapes(self._service, name, version, person.actor, override)
 
     @property
     def _takes_two(self) -> bool:

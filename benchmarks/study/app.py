@@ -132,7 +132,7 @@ def serve_study(
                 access_log=False,
                 log_level="warning",
                 http=bounded_protocol(_BODY_S),
-            )  # fmt: skip
+            )
         )
         with listen(host, port) as listener:
             address = listener.getsockname()

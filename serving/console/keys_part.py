@@ -1,6 +1,6 @@
 """API keys, for an admin."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 
 from nicegui import events, ui
@@ -13,7 +13,7 @@ from twonines.serving.console.recorded import moment
 from twonines.serving.people.keys import Key
 from twonines.serving.people.roles import DEFAULT_TENANT, Quota, Role
 
-_LIMITS = ("images_per_minute", "images_per_day", "compute_s_per_day")
+_LIMITS = tuple(field.name for field in fields(Quota))
 
 
 class KeysPart:

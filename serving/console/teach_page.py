@@ -143,7 +143,6 @@ class _Teach:
 
         async def take(folder: str, file: str, data: bytes) -> None:
             limit = self.view.desk.service.settings.max_pixels
-
             chosen_name = str(self.name)  # another may be chosen meanwhile
 
             def keep() -> None:

@@ -16,6 +16,7 @@ from twonines.serving.console.acting import (
 from twonines.serving.console.drawing import Part
 from twonines.serving.console.parts import confirmed, notice, panel
 from twonines.serving.people.accounts import User
+from twonines.serving.people.administration import Administration
 from twonines.serving.people.roles import DEFAULT_TENANT, Role
 
 
@@ -66,7 +67,7 @@ class UsersPart:
         if not user.disabled:
             self._button("disable", "person_off", partial(self._disable, user), "disable")
         elif not self.acting.two_person:
-            enable = partial(self._change, user, disabled=False)
+            enable = partial(self._do, lambda acts: acts.change_user(user.name, disabled=False))
             self._button("enable", "person_add", enable, "enable")
 
     def _button(
@@ -78,35 +79,25 @@ class UsersPart:
         with ui.context.client:
             role = await ask_role(self.view, user.name, roles, user.role)
             if role is not None and role is not user.role:
-                await self._change(user, role=role)
+                await self._do(lambda acts: acts.change_user(user.name, role=role))
 
     async def _reset(self, user: User) -> None:
         with ui.context.client:
             password = await ask_password(self.view, user.name)
-            if password is not None and await self._change(user, password=password):
+            if password is not None and await self._do(
+                lambda acts: acts.change_user(user.name, password=password), ""
+            ):
                 ui.notify(self.t("password_is_new", name=user.name), type="positive")
 
     async def _disable(self, user: User) -> None:
         with ui.context.client:
             if await confirmed(self.view, self.t("disable_sure", name=user.name)):
-                await self._change(user, disabled=True)
+                await self._do(lambda acts: acts.change_user(user.name, disabled=True))
 
-    async def _change(
-        self,
-        user: User,
-        *,
-        role: Role | None = None,
-        disabled: bool | None = None,
-        password: str | None = None,
-    ) -> bool:
-        done = await self.acting.do(
-            lambda acts: acts.change_user(
-                user.name, role=role, disabled=disabled, password=password
-            ),
-            "" if password else "done",
-        )
+    async def _do(self, act: Callable[[Administration], None], done: str = "done") -> bool:
+        is_done = await self.acting.do(act, done)
         self.show.refresh()
-        return done
+        return is_done
 
     def _form(self) -> None:
         t = self.t

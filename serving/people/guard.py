@@ -5,6 +5,7 @@ import ipaddress
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -92,18 +93,18 @@ class Guard:
             await self._app(scope, receive, send)
             return
         try:
-            passed = await self._admit(scope)
+            await self._admit(scope)
         except TwoninesError as exc:
             await _refuse(exc, scope, receive, send)
             return
-        if scope["type"] == "websocket" and passed:
-            receive = self._watched(passed, scope, receive)
+        if scope["type"] == "websocket":
+            receive = self._watched(scope, receive)
         elif not _is_safe(scope) and scope["state"]["person"] is not None:
             receive = self._asked_again(scope, receive)
         await self._app(scope, receive, send)
 
-    async def _admit(self, scope: Scope) -> str | None:
-        """The key of the route, where the one who asks may use it."""
+    async def _admit(self, scope: Scope) -> None:
+        """Note in the scope who asks, where they may use the route."""
         key = find_key(self._routes(), scope)
         is_open = key in ACCESS and ACCESS[key] is None
         asker = Asker(None) if is_open else await self._ask(scope)
@@ -113,7 +114,6 @@ class Guard:
             self._check_pace(asker.person, key)
         if not asker.by_key:
             self._check_origin(scope, asker)
-        return key
 
     def _check_pace(self, person: Person | None, key: str | None) -> None:
         if person is None or person is LOCAL or key not in _DEAR:
@@ -183,18 +183,16 @@ class Guard:
             if not is_last or time.monotonic() < fresh_until:
                 return message
             try:
-                person = (await self._ask(scope)).person
+                is_same = await self._is_same(scope)
             except NotReadyError as exc:
                 raise HTTPException(exc.status, str(exc)) from exc
-            except TwoninesError:
-                person = None
-            if person != scope["state"]["person"]:
+            if not is_same:
                 raise HTTPException(401, "login: it has ended, or the role is another one now")
             return message
 
         return asked
 
-    def _watched(self, key: str, scope: Scope, receive: Receive) -> Receive:
+    def _watched(self, scope: Scope, receive: Receive) -> Receive:
         """Of a websocket: whoever may use it no more is cut off before the next message counts."""
 
         async def watched() -> Message:
@@ -202,15 +200,26 @@ class Guard:
             if message["type"] != "websocket.receive":
                 return message
             is_use = not str(message.get("text")).startswith(_BY_ITSELF)
-            try:
-                asker = await self._ask(scope, touch=is_use)
-            except TwoninesError:
-                asker = Asker(None)
-            if asker.person is None or asker.person != scope["state"]["person"]:
-                return {"type": "websocket.disconnect", "code": 1008, "reason": "login"}
-            return message
+            with suppress(NotReadyError):
+                if await self._is_same(scope, touch=is_use):
+                    return message
+            return {"type": "websocket.disconnect", "code": 1008, "reason": "login"}
 
         return watched
+
+    async def _is_same(self, scope: Scope, *, touch: bool = True) -> bool:
+        """Whether the one who was let in still is, in the same role.
+
+        Raises:
+            NotReadyError: that cannot be asked now.
+        """
+        try:
+            person = (await self._ask(scope, touch=touch)).person
+        except NotReadyError:
+            raise
+        except TwoninesError:
+            return False
+        return person is not None and person == scope["state"]["person"]
 
 
 def _check_role(person: Person | None, key: str | None) -> None:

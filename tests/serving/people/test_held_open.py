@@ -117,7 +117,7 @@ async def test_a_page_that_is_left_alone_is_no_use_of_the_login(
         "type": "websocket", "headers": [(b"cookie", f"{COOKIE}={token}".encode())],
         "state": {"person": login.person},
     }  # fmt: skip
-    watched = guard._watched("WS /x", scope, receive)
+    watched = guard._watched(scope, receive)
     kinds = []
     for _ in range(4):
         clock.pass_s(250)  # a login rests for 600 s at most here
