@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from twonines.models.backbone import FrozenNetwork, normalise
+from twonines.models.frozen_norm import fold_norms, settle_norms
 from twonines.types import GOOD
 
 WIDTH = 48
@@ -77,6 +78,9 @@ class DefectNetwork(nn.Module):
         depth, count = self.net.num_features, len(layout.kinds)
         self.net.classifier = nn.Identity()
         self.decoder = Decoder([self.net.blocks[i][-1].bn3.num_features for i in _LEVELS])
+        # Batches are small here and sets too: new statistics of the backbone's batch norm would
+        # differ between training and inspection by more than they gain.
+        fold_norms(self.net)
         self.map_head = nn.Conv2d(WIDTH, count, 1)
         nn.init.normal_(self.map_head.weight, std=0.01)
         nn.init.constant_(_bias(self.map_head), _MAP_PRIOR)
@@ -87,17 +91,10 @@ class DefectNetwork(nn.Module):
         self.kind_gain = nn.Parameter(torch.tensor(0.5))
         self.box_head = BoxHead(count) if layout.detect else None
 
-    def train(self, mode: bool = True) -> "DefectNetwork":
-        """Training keeps the backbone's batch norm at its pretrained statistics.
-
-        Batches are small here and sets too, so that new statistics would differ between training
-        and inspection by more than they gain.
-        """
-        super().train(mode)
-        for module in self.net.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
+    def settle(self) -> "DefectNetwork":
+        """End training: nothing is a parameter of batch norm in the backbone any more."""
+        settle_norms(self.net)
+        return self.requires_grad_(False).eval()
 
     def forward(self, images: Tensor, references: Tensor | None = None) -> Raw:
         """Look at a batch.

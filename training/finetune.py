@@ -120,7 +120,7 @@ def train(
     )  # fmt: skip
     averaged = trainee.average.module
     assert isinstance(averaged, DefectNetwork)
-    return averaged.requires_grad_(False).eval()
+    return averaged.settle()
 
 
 def inner_split(

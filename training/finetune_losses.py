@@ -75,7 +75,8 @@ def map_loss(places: Tensor, kinds: Tensor) -> Tensor:
     marked = goal > 0
     if not marked.any():
         return focal
-    naming = functional.cross_entropy(places.permute(0, 2, 3, 1)[marked], there.argmax(1)[marked])
+    named = there.permute(0, 2, 3, 1)[marked].argmax(1)
+    naming = functional.cross_entropy(places.permute(0, 2, 3, 1)[marked], named)
     return focal + dice.mean() + NAMING * naming
 
 

@@ -66,9 +66,9 @@ def test_the_reference_changes_the_answer() -> None:
 
 def test_training_leaves_the_pretrained_statistics() -> None:
     network = DefectNetwork(LAYOUTS[0]).train()
-    before = network.net.bn1.running_mean.clone()
+    before = network.net.conv_stem.mean.clone()
     network(torch.from_numpy(images(4)))
-    assert torch.equal(before, network.net.bn1.running_mean)
+    assert torch.equal(before, network.net.conv_stem.mean)
     assert network.decoder.training
 
 
