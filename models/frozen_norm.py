@@ -19,7 +19,7 @@ class FoldedConv(nn.Module):
     deviation: Tensor
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-        """The parameters are those of ``conv`` and ``norm``; the statistics are kept as they are."""
+        """The parameters are those of the two; the statistics stay as they are."""
         super().__init__()
         assert norm.running_mean is not None and norm.running_var is not None
         self.weight, self.gain, self.shift = conv.weight, norm.weight, norm.bias
