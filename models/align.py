@@ -7,12 +7,15 @@ import numpy as np
 from PIL import Image as PILImage
 from scipy import fft
 
+from twonines.errors import ImageError
 from twonines.types import FloatArray, Image
 
 MAX_SHIFT = 0.04
 """The largest shift that is looked for, as a share of the picture's side."""
 MIN_PEAK = 0.1
 """A weaker correlation, of at most 1, says nothing: the pictures stay as they are."""
+MAX_STRETCH = 0.02
+"""How far the ratio of a reference's sides may differ from the picture's, as a share."""
 _CLOSER = 0.95
 _STEPS = 5
 _MAX_SIDE = 1024
@@ -85,6 +88,30 @@ def shift(image: Image, down: int, right: int) -> Image:
     rows = np.clip(np.arange(height) - down, 0, height - 1)
     columns = np.clip(np.arange(width) - right, 0, width - 1)
     return image[rows[:, None], columns]
+
+
+def lay_on(image: Image, reference: Image) -> Image:
+    """The reference, moved to lie on the picture: what a model of pairs is shown beside it."""
+    return shift(reference, *find_shift(image, reference))
+
+
+def check_view(size: tuple[int, int], reference: tuple[int, int]) -> None:
+    """Refuse a reference whose sides are in another ratio than the picture's.
+
+    Args:
+        size: (height, width) of the picture as it came.
+        reference: the same of the reference.
+
+    Raises:
+        ImageError: the ratios differ by more than ``MAX_STRETCH``.
+    """
+    height, width = reference
+    stretch = (width * size[0]) / (height * size[1])
+    if not 1 - MAX_STRETCH <= stretch <= 1 + MAX_STRETCH:
+        raise ImageError(
+            f"reference: must show the view of the picture, {size[1]} x {size[0]} pixels or "
+            f"sides in that ratio, got {width} x {height}"
+        )
 
 
 def _grey(image: Image, step: int) -> FloatArray:

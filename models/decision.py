@@ -89,8 +89,14 @@ def _decide_one(
         verdict = Verdict.REVIEW
     defect = _defect_class(class_scores, card)
     regions: tuple[Region, ...] = ()
-    if verdict is not Verdict.OK:
+    if verdict is not Verdict.OK or outputs.boxes is not None:
         regions = _regions(outputs, index, card, size, defect)
+    if verdict is Verdict.OK and regions:
+        verdict = Verdict.REVIEW
+        reasons.append(
+            f"a box of {regions[0].defect_class} with score {regions[0].score:.3g}, though the "
+            f"picture's is {score:.3g}"
+        )
     least = card.policy.min_defect_area * size[0] * size[1]
     largest = max((region.area for region in regions), default=0)
     if verdict is Verdict.NG and largest < least:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from twonines.models.detector import find_boxes
 from twonines.models.head import CLIP
-from twonines.models.network import DefectNetwork, Raw, any_kind, peak
+from twonines.models.network import DefectNetwork, Raw, any_kind
 from twonines.models.outputs import BOX_NAMES, MAP_NAMES, OUTPUT_NAMES
 from twonines.types import FloatArray
 
@@ -18,10 +18,10 @@ from twonines.types import FloatArray
 class Finish:
     """What is fitted after training (D channels of the embedding, M landmarks).
 
-    ``reject`` (3,) is Platt's sigmoid: slopes of the picture's logit and of the map's highest, of
-    which one is 0, and the bias. ``temperature`` (1,) multiplies logits of kinds. ``mean`` and
-    ``gain`` (D,) standardise an embedding, ``landmarks`` (M, D) float16 are training pictures'
-    embeddings made so: the distance to the nearest is the novelty.
+    ``reject`` (4,) is Platt's sigmoid: slopes of the picture's signs, see
+    :meth:`twonines.models.network.Raw.signs`, and the bias. ``temperature`` (1,) multiplies logits
+    of kinds. ``mean`` and ``gain`` (D,) standardise an embedding, ``landmarks`` (M, D) float16 are
+    training pictures' embeddings made so: the distance to the nearest is the novelty.
     """
 
     reject: FloatArray
@@ -70,8 +70,7 @@ class FinetunedModel(nn.Module):
         if not self.network.layout.has_good:
             # A model that knows no good part can never call a part good.
             return torch.ones_like(raw.defect), kinds
-        picture, place, bias = self.reject
-        score = torch.sigmoid(picture * raw.defect + place * peak(anything) + bias)
+        score = torch.sigmoid(raw.signs(anything) @ self.reject[:3] + self.reject[3])
         return score, torch.cat([1.0 - score[:, None], kinds * score[:, None]], 1)
 
     def novelty(self, embedding: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from twonines.errors import ImageError
-from twonines.models.align import find_shift, shift
+from twonines.models.align import check_view, lay_on
 from twonines.models.card import ModelCard
 from twonines.models.decision import decide
 from twonines.models.image import MAX_PIXELS, Decoded, Size, decode_for, resize
@@ -24,7 +24,6 @@ from twonines.types import Image, Inspection, Verdict
 
 log = logging.getLogger(__name__)
 FAULT = "the picture could not be inspected"
-_MAX_STRETCH = 0.02
 
 
 class Session(Protocol):
@@ -144,7 +143,7 @@ class Inspector:
         quality = measure(size, resized if grid is None else resize(image, tile))
         if reference is not None:
             reference = resize(reference, extent)
-            reference = shift(reference, *find_shift(resized, reference))
+            reference = lay_on(resized, reference)
         if grid is not None:
             resized = pad(resized, tile)
             reference = None if reference is None else pad(reference, tile)
@@ -160,13 +159,7 @@ class Inspector:
             return
         if not self.card.reference:
             raise ImageError("reference: must not be given for this model, which takes none")
-        height, width = reference.shape[:2]
-        stretch = (width * size[0]) / (height * size[1])
-        if not 1 - _MAX_STRETCH <= stretch <= 1 + _MAX_STRETCH:
-            raise ImageError(
-                f"reference: must show the view of the picture, {size[1]} x {size[0]} pixels or "
-                f"sides in that ratio, got {width} x {height}"
-            )
+        check_view(size, reference.shape[:2])
 
     def run(self, parts: Sequence[Part]) -> Outputs:
         """One run of the session over tiles of any pictures."""

@@ -62,6 +62,17 @@ class Raw(NamedTuple):
     centres: Tensor | None
     sides: Tensor | None
 
+    def signs(self, anything: Tensor) -> Tensor:
+        """What tells defective from good, (N, 3) logits, as ``anything`` (N, h, w) of the map.
+
+        The picture's, the map's highest, for one small defect is enough to reject a part, and the
+        highest of a detector's boxes, else 0.
+        """
+        loudest_box = (
+            torch.zeros_like(self.defect) if self.centres is None else self.centres.amax((1, 2, 3))
+        )
+        return torch.stack([self.defect, anything.amax((1, 2)), loudest_box], 1)
+
 
 class DefectNetwork(nn.Module):
     """EfficientNet-Lite0 with a top-down decoder and one head for each question."""
@@ -187,11 +198,6 @@ def loudest(places: Tensor) -> Tensor:
     flat = places.flatten(2)
     count = min(flat.shape[2], max(4, flat.shape[2] // 500))
     return flat.topk(count, 2).values.mean(2)
-
-
-def peak(anything: Tensor) -> Tensor:
-    """The highest of (N, h, w) logits, (N,): one small defect is enough to reject a part."""
-    return anything.amax((1, 2))
 
 
 def _conv(inputs: int, outputs: int) -> nn.Sequential:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from twonines import __version__
 from twonines.datasets.checks import content_digest
 from twonines.datasets.record import Dataset, Record
 from twonines.datasets.splits import make_split
@@ -18,6 +19,7 @@ from twonines.errors import DatasetError
 from twonines.models.card import Calibration, Policy
 from twonines.models.finetuned import FinetunedModel, Finish
 from twonines.models.network import DefectNetwork, Layout
+from twonines.models.whole import write_whole
 from twonines.training.classes import NOVELTY_MARGIN
 from twonines.training.export import export_whole
 from twonines.training.finetune_augment import AugmentPlan
@@ -27,18 +29,16 @@ from twonines.training.finetune_finish import (
     ask,
     box_threshold,
     fit_finish,
-    map_threshold,
     novelty,
 )
 from twonines.training.finetune_labels import choose_layout
 from twonines.training.finetune_module import Course, Lessons, Trainee, choose_precision, fit
 from twonines.training.finetune_options import FinetuneOptions
 from twonines.training.lesson import Lesson, Taught
+from twonines.training.regions import RegionChoice, choose_regions
 
 Indices = npt.NDArray[np.int64]
 DETECT_CROP = 320
-LEAST_CROP = 96
-"""At stride 32 this leaves 3 x 3 places."""
 LEAST_WATCHED = 8
 """Fewer pictures cannot say when to stop."""
 SMOOTH = 0.02
@@ -70,18 +70,22 @@ def finetune(lesson: Lesson) -> Taught:
     rng = np.random.default_rng(split.seed)
     some = np.sort(rng.permutation(len(gallery))[:512])
     trained = ask(network, gallery, some, lambda d, t: lesson.report("novelty", d, t))
-    answers = ask(network, held, np.arange(len(held)), lambda d, t: lesson.report("answers", d, t))
+    answers = ask(
+        network, held, np.arange(len(held)), lambda d, t: lesson.report("answers", d, t),
+        with_maps=True,
+    )  # fmt: skip
     labels = _labels(split.calibration, layout)
     finish = fit_finish(network, trained.embedding, answers, labels, seed=split.seed)
     model = FinetunedModel(network, finish, lesson.size)
-    policy = _policy(options, model, answers, held)
+    regions = choose_regions(answers.maps)
+    policy = _policy(options, model, answers, held, regions)
     lesson.clock.lap("calibration")
     return Taught(
         task=lesson.task,
         classes=layout.classes,
         reference=model,
         graph=export_whole(model, lesson.size, pairs=layout.reference),
-        calibration=_calibration(finish, layout, len(held)),
+        calibration=_calibration(finish, layout, len(held), regions),
         policy=policy,
         pairs=layout.reference,
     )
@@ -103,8 +107,10 @@ def train(
         few = members[: min(4, len(members))].tolist()
         batch = collate([Exercises(gallery, few, plan, seed)[i] for i in range(len(few))])
         precision = choose_precision(network, batch)
-        (folder / "run.json").write_text(json.dumps(key | {"precision": precision}) + "\n")
-    steps = max(1, len(members) // options.batch_size)
+        note = json.dumps(key | {"precision": precision}) + "\n"
+        write_whole(folder / "run.json", note.encode())
+    processes = max(1, torch.cuda.device_count())
+    steps = max(1, len(members) // (options.batch_size * processes))
     course = Course(
         epochs=options.most_epochs,
         steps=steps * options.most_epochs,
@@ -150,8 +156,6 @@ def augment_plan(lesson: Lesson, options: FinetuneOptions, gallery: Gallery) -> 
     card, side = lesson.dataset.card, min(lesson.size)
     drawn = any(r.mask is not None or r.boxes for r in gallery.records if r.is_defective)
     usual = min(side, DETECT_CROP) if lesson.task == "detect" else side
-    if drawn and lesson.task == "segment":
-        usual = max(side // 2, LEAST_CROP)  # more steps in the same time, and defects weigh more
     crop = min(options.crop or usual, side)
     zoom = (0.7 if drawn else 0.85, 1.0 if crop == side else 1.3)
     pairs = gallery.layout.reference
@@ -176,14 +180,15 @@ def _open_run(
         "size": lesson.size,
         "seed": split.seed,
         "pictures": content_digest(split.train, lesson.dataset.root),
-        "torch": torch.__version__,
+        "versions": (__version__, torch.__version__),
     }
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-    note = folder / "run.json"
-    if note.is_file():
-        known: dict[str, str] = json.loads(note.read_text())
-        if known.get("digest") == digest:
-            return known
+    try:
+        known = json.loads((folder / "run.json").read_bytes())
+    except (OSError, ValueError):  # none, or no note of ours: nothing to go on from
+        known = None
+    if isinstance(known, dict) and known.get("digest") == digest:
+        return known
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return {"digest": digest}
@@ -201,13 +206,16 @@ def _labels(records: Sequence[Record], layout: Layout) -> Indices:
 
 
 def _policy(
-    options: FinetuneOptions, model: FinetunedModel, answers: Answers, held: Gallery
+    options: FinetuneOptions,
+    model: FinetunedModel,
+    answers: Answers,
+    held: Gallery,
+    regions: RegionChoice | None,
 ) -> Policy:
     limit = float(novelty(model, answers.embedding).max() * NOVELTY_MARGIN)
     found: dict[str, float] = {}
-    region = map_threshold(answers.map_hits)
-    if region is not None:
-        found["region_threshold"] = region
+    if regions is not None:
+        found |= {"region_threshold": regions.threshold, "min_region_area": regions.min_area}
     if answers.boxes:
         box = box_threshold(answers, held, np.arange(len(held)))
         if box is not None:
@@ -215,14 +223,19 @@ def _policy(
     return Policy(threshold=options.threshold, novelty_limit=limit, **found)
 
 
-def _calibration(finish: Finish, layout: Layout, count: int) -> Calibration:
+def _calibration(
+    finish: Finish, layout: Layout, count: int, regions: RegionChoice | None
+) -> Calibration:
+    reached = {} if regions is None else regions.reached()
     return Calibration(
         method="platt and temperature" if layout.has_good else "temperature",
         n=count,
         parameters={
             "picture_slope": float(finish.reject[0]),
             "map_slope": float(finish.reject[1]),
-            "bias": float(finish.reject[2]),
+            "box_slope": float(finish.reject[2]),
+            "bias": float(finish.reject[3]),
             "temperature": float(finish.temperature[0]),
+            **reached,
         },
     )

@@ -127,9 +127,10 @@ class Gamma(v2.Transform):  # type: ignore[misc]
         return v2.functional.adjust_gamma(inpt, params["gamma"])
 
 
-def cut_to_canvas(boxes: tv_tensors.BoundingBoxes) -> tuple[Tensor, Tensor]:
-    """Boxes (B, 4) cut at the picture's edge, and which of them enough is left of, (B,) bool.
+def cut_to_canvas(boxes: tv_tensors.BoundingBoxes) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes (B, 4) cut at the picture's edge; which are kept and which cut too far, (B,) bool.
 
+    A kept one shows enough of itself; one of neither kind lies wholly outside.
     ``boxes`` must have gone through the transform with ``clamping_mode=None``, so that what lies
     outside is still known.
     """
@@ -139,4 +140,5 @@ def cut_to_canvas(boxes: tv_tensors.BoundingBoxes) -> tuple[Tensor, Tensor]:
     inside = torch.minimum(whole.clamp(min=0), limit)
     area = (whole[:, 2:] - whole[:, :2]).prod(1)
     left = (inside[:, 2:] - inside[:, :2]).clamp(min=0).prod(1)
-    return inside, (left > 1.0) & (left >= LEAST_VISIBLE * area)
+    kept = (left > 1.0) & (left >= LEAST_VISIBLE * area)
+    return inside, kept, (left > 0.0) & ~kept

@@ -14,6 +14,8 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from twonines.datasets.record import Record
+from twonines.models.align import check_view, lay_on
+from twonines.models.image import naming
 from twonines.models.network import Layout
 from twonines.models.providers import available_threads
 from twonines.training.features import read_image
@@ -91,7 +93,10 @@ def open_gallery(
         record = records[index]
         images[index], full = read_image(record.path, size)
         if references is not None and record.reference is not None:
-            references[index] = read_image(record.reference, size).image
+            other = read_image(record.reference, size)
+            with naming(record.reference):
+                check_view(full, other.size)
+            references[index] = lay_on(images[index], other.image)
         kinds[index] = shrink(kind_map(record, layout, full), size)
         boxes[index][0][:] *= np.array([size[1] / full[1], size[0] / full[0]] * 2, np.float32)
 
@@ -212,17 +217,18 @@ def _channels_first(image: Image) -> Tensor:
 def _finish(parts: dict[str, Any], gallery: Gallery, index: int) -> dict[str, Any]:
     """Say anew what the picture teaches: a crop may have lost its defects."""
     record, target = gallery.records[index], gallery.targets[index]
-    boxes, kept = cut_to_canvas(parts["boxes"])
+    boxes, kept, cut = cut_to_canvas(parts["boxes"])
     kinds = parts["kinds"].as_subclass(Tensor)
-    lost = bool(boxes[~kept].numel()) and not bool(kept.any())
     marked = bool(((kinds > 0) & (kinds < UNKNOWN)).any()) or bool(kept.any())
     drawn = record.mask is not None or bool(record.boxes)
     defect, shares, bags, weight = target.defect, target.kinds, target.bags, 1.0
     if record.is_defective and drawn and not marked and not bool((kinds == UNKNOWN).all()):
         # Nothing that was drawn is left: the crop shows a good part, unless its rim is open.
-        open_rim = bool((kinds == UNKNOWN).any()) or lost
+        open_rim = bool((kinds == UNKNOWN).any()) or bool(cut.any())
         defect, shares = 0.0, np.zeros_like(shares)
         bags, weight = np.full_like(bags, -1.0 if open_rim else 0.0), 0.0 if open_rim else 1.0
+    elif len(boxes):
+        shares, bags = _kinds_left(target, parts["box_kinds"].long(), kept, cut)
     return {
         "image": parts["image"].as_subclass(Tensor),
         "reference": parts["reference"].as_subclass(Tensor) if "reference" in parts else None,
@@ -235,6 +241,18 @@ def _finish(parts: dict[str, Any], gallery: Gallery, index: int) -> dict[str, An
         "box_kinds": parts["box_kinds"][kept].long(),
         "boxed": bool(record.boxes) or not record.is_defective,
     }
+
+
+def _kinds_left(
+    target: PictureTarget, box_kinds: Tensor, kept: Tensor, cut: Tensor
+) -> tuple[FloatArray, FloatArray]:
+    """Shares and bags of a crop by the boxes that it still shows; of half a box nobody knows."""
+    shares, bags = np.zeros_like(target.kinds), np.zeros_like(target.bags)
+    bags[box_kinds[cut].numpy()] = -1.0
+    shares[box_kinds[kept].numpy()] = bags[box_kinds[kept].numpy()] = 1.0
+    # What the whole picture does not tell, a part of it does not tell either.
+    bags[(target.bags < 0) & (bags == 0)] = -1.0
+    return shares / max(float(shares.sum()), 1.0), bags
 
 
 def collate(items: Sequence[dict[str, Any]]) -> Batch:

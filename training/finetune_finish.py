@@ -12,15 +12,16 @@ from twonines.errors import GateError
 from twonines.models.detector import find_boxes
 from twonines.models.finetuned import FinetunedModel, Finish
 from twonines.models.head import CLIP
-from twonines.models.network import DefectNetwork, any_kind, peak
+from twonines.models.network import DefectNetwork, any_kind
 from twonines.training.finetune_data import Gallery
 from twonines.training.finetune_labels import UNKNOWN
 from twonines.training.fit import fit_platt, fit_temperature
+from twonines.training.marks import cover_of
 from twonines.types import FloatArray
 
 MOST_LANDMARKS = 512
-STEPS = 200
-"""Thresholds that are tried for maps and boxes."""
+MOST_PLACES = 6_000_000
+"""Of all maps that choose the regions together: 48 MB with the marks."""
 MATCH = 0.5
 """Overlap from which a box counts as found."""
 FLATTEST = 0.1
@@ -30,13 +31,17 @@ _BATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The network's answers for N pictures (n kinds, D channels); boxes only of a detector."""
+    """The network's answers for N pictures (n kinds, D channels); boxes only of a detector.
+
+    ``signs`` (N, 3) are the logits that may tell defective from good: the picture's, the map's
+    highest and the highest of all boxes, 0 without. ``maps`` are maps (h, w) of some pictures with
+    the share of each place that is marked; where that is not known, the map is 0.
+    """
 
     embedding: FloatArray
-    defect: npt.NDArray[np.float64]
-    peak: npt.NDArray[np.float64]
+    signs: npt.NDArray[np.float64]
     kinds: npt.NDArray[np.float64]
-    map_hits: npt.NDArray[np.int64]
+    maps: list[tuple[FloatArray, FloatArray]]
     boxes: list[tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]]
 
 
@@ -45,13 +50,14 @@ def ask(
     gallery: Gallery,
     members: npt.NDArray[np.int64],
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    with_maps: bool = False,
 ) -> Answers:
     """Run the network over pictures of the gallery as they are.
 
-    ``map_hits`` (2, STEPS) counts good and defective pixels of the map by its value.
+    ``with_maps`` keeps maps, of a large input fewer, so that :data:`MOST_PLACES` hold them all.
     """
-    embedding, defect, peaks, kinds, boxes = [], [], [], [], []
-    hits = np.zeros((2, STEPS), np.int64)
+    embedding, signs, kinds, boxes, maps = [], [], [], [], []
     size = (gallery.images.shape[1], gallery.images.shape[2])
     network.eval()
     for start in range(0, len(members), _BATCH):
@@ -66,34 +72,30 @@ def ask(
                 found = [part.numpy() for part in find_boxes(raw.centres, raw.sides, size)]
                 boxes += list(zip(*found, strict=True))
             anything = any_kind(raw.places)
-            maps = torch.sigmoid(anything).numpy()
-            peaks.append(peak(anything).numpy())
-        hits += _count_hits(maps, gallery.kinds[chosen])
+            signs.append(raw.signs(anything).numpy())
         embedding.append(raw.embedding.numpy())
-        defect.append(raw.defect.numpy())
         kinds.append(raw.kinds.numpy())
+        if with_maps:
+            step = -(-len(members) * anything[0].numel() // MOST_PLACES)
+            maps += [
+                _marked_map(torch.sigmoid(anything[i]).numpy(), gallery.kinds[index])
+                for i, index in enumerate(chosen) if (start + i) % step == 0
+            ]  # fmt: skip
         progress(min(start + _BATCH, len(members)), len(members))
     return Answers(
         np.concatenate(embedding),
-        np.concatenate(defect).astype(np.float64),
-        np.concatenate(peaks).astype(np.float64),
+        np.concatenate(signs).astype(np.float64),
         np.concatenate(kinds).astype(np.float64),
-        hits,
+        maps,
         boxes,
     )
 
 
-def _count_hits(maps: FloatArray, kinds: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Known pixels of the map (N, h, w) by truth and value, (2, STEPS)."""
-    height, width = maps.shape[1:]
-    rows = (np.arange(height) + 0.5) * kinds.shape[1] / height
-    columns = (np.arange(width) + 0.5) * kinds.shape[2] / width
-    truth = kinds[:, rows.astype(int)[:, None], columns.astype(int)[None]]
-    level = np.minimum((maps * STEPS).astype(int), STEPS - 1)
-    return np.stack(
-        [np.bincount(level[truth == 0], minlength=STEPS),
-         np.bincount(level[(truth > 0) & (truth < UNKNOWN)], minlength=STEPS)]
-    )  # fmt: skip
+def _marked_map(values: FloatArray, kinds: npt.NDArray[np.uint8]) -> tuple[FloatArray, FloatArray]:
+    """A map (h, w), 0 where nothing is known, and the share of each place that is marked."""
+    grid = (values.shape[0], values.shape[1])
+    unknown = cover_of(kinds == UNKNOWN, grid) > 0.5
+    return np.where(unknown, 0.0, values), cover_of((kinds > 0) & (kinds < UNKNOWN), grid)
 
 
 def fit_finish(
@@ -118,7 +120,7 @@ def fit_finish(
     """
     layout = network.layout
     first = int(layout.has_good)
-    reject = np.array([1, 0, 0], np.float32)
+    reject = np.array([1, 0, 0, 0], np.float32)
     if layout.has_good:
         reject = _reject(held, labels != 0)
     known = labels >= first
@@ -133,20 +135,22 @@ def fit_finish(
 def _reject(held: Answers, defective: npt.NDArray[np.bool_]) -> FloatArray:
     """Slopes and bias of the score's sigmoid, see :class:`twonines.models.finetuned.Finish`.
 
-    The score follows the picture's logit or the map's highest, whichever sorts the held-out
-    pictures better: where defects are drawn and small, the map's.
+    The score follows that of the signs, or the mean of all, which sorts the held-out pictures
+    best: where defects are drawn and small, the map sees more than the picture's logit.
     """
-    both = (held.defect, held.peak)
     if defective.all() or not defective.any():
         raise GateError(
             f"calibration: good and defective pictures must be held out, got {defective.sum()} "
             f"defective ones among {len(defective)}"
         )
-    chosen = int(np.argmax([roc_auc_score(defective, logits) for logits in both]))
-    slope, bias = _platt(both[chosen], defective)
-    reject = np.array([0, 0, bias], np.float32)
-    reject[chosen] = slope
-    return reject
+    middle, spread = held.signs.mean(0), np.maximum(held.signs.std(0), 1e-6)
+    z = (held.signs - middle) / spread
+    told = held.signs.any(0)
+    choices = [*np.eye(len(told))[told], told / told.sum()]
+    weights = max(choices, key=lambda w: float(roc_auc_score(defective, z @ w)))
+    slope, bias = _platt(z @ weights, defective)
+    slopes = slope * weights / spread
+    return np.append(slopes, bias - slopes @ middle).astype(np.float32)
 
 
 def _platt(
@@ -169,15 +173,6 @@ def novelty(model: FinetunedModel, embedding: FloatArray) -> FloatArray:
     with torch.inference_mode():
         result: FloatArray = model.novelty(torch.from_numpy(embedding)).numpy()
     return result
-
-
-def map_threshold(hits: npt.NDArray[np.int64]) -> float | None:
-    """The value of the map with the best F1 over pixels; None where no defect was drawn."""
-    if not hits[1].sum():
-        return None
-    above = hits[:, ::-1].cumsum(1)[:, ::-1]  # (2, STEPS): pixels at or above each step
-    score = 2 * above[1] / (above.sum(0) + hits[1].sum())
-    return float(np.clip(int(np.argmax(score)) / STEPS, 0.05, 0.95))
 
 
 def box_threshold(

@@ -58,7 +58,7 @@ def choose_layout(split: Split, task: Task) -> Layout:
     if task == "detect":
         names = {box.defect_class for record in split.train for box in record.boxes} - {GOOD}
     has_good = any(not record.is_defective for record in split.train)
-    if len(names) + has_good < 2 and task != "detect":
+    if len(names) + has_good < 2 and task == "classify":
         raise DatasetError(
             f"classes: the task {task!r} needs at least two, got {', '.join(names) or 'none'}"
         )

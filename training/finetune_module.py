@@ -93,7 +93,8 @@ class Trainee(pl.LightningModule):
         now = time.monotonic()
         self.spent += now - self._mark
         self._mark = now
-        if self.done >= 1.0:
+        # Each process has its own clock, and one that stops alone leaves the others waiting.
+        if self.trainer.strategy.reduce_boolean_decision(self.done >= 1.0, all=False):
             self.trainer.should_stop = True
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -221,14 +222,15 @@ def fit(
     """
     last = folder / "last.ckpt"
     several = torch.cuda.device_count() > 1
-    keeper = ModelCheckpoint(folder, filename="last", enable_version_counter=False)
-    callbacks: list[pl.Callback] = [keeper]
+    callbacks: list[pl.Callback] = [
+        ModelCheckpoint(folder, filename="last", enable_version_counter=False)
+    ]
     if lessons.held:
         # Apart from the newest: a run that goes on must not lose the epochs that were no better.
-        keeper = ModelCheckpoint(
+        best = ModelCheckpoint(
             folder, filename="best", monitor="loss", enable_version_counter=False
         )
-        callbacks += [keeper, EarlyStopping("loss", patience=patience)]
+        callbacks += [best, EarlyStopping("loss", patience=patience)]
     if not several:  # a display cannot go to other processes
         callbacks.append(Progress(report, trainee.course.steps))
     with _quiet():
@@ -248,10 +250,10 @@ def fit(
             enable_model_summary=False,
         )
         trainer.fit(trainee, lessons, ckpt_path=last if last.exists() else None, weights_only=True)
-    best = Path(keeper.best_model_path)
-    if best.is_file():
-        state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
-        trainee.load_state_dict(state)
+    # By name: what callbacks know stays in the processes of the accelerators.
+    kept = folder / "best.ckpt" if lessons.held else last
+    state = torch.load(kept, map_location="cpu", weights_only=True)["state_dict"]
+    trainee.load_state_dict(state)
     trainee.to("cpu").eval()
 
 

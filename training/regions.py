@@ -32,6 +32,10 @@ class RegionChoice:
     f1: float
     masks: int
 
+    def reached(self) -> dict[str, float]:
+        """What the card says of it beside the calibration."""
+        return {"region_iou": self.iou, "region_f1": self.f1, "masks": float(self.masks)}
+
 
 def choose_regions(pictures: Iterable[tuple[FloatArray, FloatArray]]) -> RegionChoice | None:
     """The threshold with the best intersection over union, then the area with the best F1.

@@ -78,9 +78,8 @@ def teach_segments(lesson: Lesson) -> Taught:
         policy = policy.model_copy(
             update={"region_threshold": chosen.threshold, "min_region_area": chosen.min_area}
         )
-        reached = {"region_iou": chosen.iou, "region_f1": chosen.f1, "masks": float(chosen.masks)}
         calibration = calibration.model_copy(
-            update={"parameters": calibration.parameters | reached}
+            update={"parameters": calibration.parameters | chosen.reached()}
         )
     return Taught(
         task="segment",

@@ -120,3 +120,21 @@ def test_map_classes_of_another_shape_or_class_are_refused() -> None:
     wrong = dataclasses.replace(outputs(0.9), map_classes=np.full((1, 4, 4), 2))
     with pytest.raises(ValueError, match=r"map_classes: must lie in \[0, 1\], got 2 to 2"):
         decide(wrong, tiny_card(), [(8, 8)])
+
+
+def test_a_box_in_a_part_that_would_be_ok_is_for_a_person() -> None:
+    card = tiny_card(policy=Policy(threshold=0.5, box_threshold=0.6))
+    boxed = dataclasses.replace(
+        outputs(0.1),
+        boxes=np.array([[[1, 1, 3, 4]]], np.float32),
+        box_scores=np.array([[0.7]], np.float32),
+        box_classes=np.array([[1]]),
+    )
+    height, width = card.input_size
+    found = decide(boxed, card, [(height, width)])[0]
+    assert found.verdict is Verdict.REVIEW and found.defect_class == card.classes[1]
+    assert [region.box for region in found.regions] == [(1, 1, 3, 4)]
+    assert f"a box of {card.classes[1]} with score 0.7" in found.reasons[0]
+    quiet = dataclasses.replace(boxed, box_scores=np.array([[0.59]], np.float32))
+    found = decide(quiet, card, [(height, width)])[0]
+    assert found.verdict is Verdict.OK and not found.regions and not found.reasons

@@ -25,7 +25,7 @@ def model(layout: Layout) -> FinetunedModel:
     depth = network.net.num_features
     rng = np.random.default_rng(0)
     finish = Finish(
-        reject=np.array([1.5, 0.25, 0.5], np.float32),
+        reject=np.array([1.5, 0.25, 0.125, 0.5], np.float32),
         temperature=np.array([2], np.float32),
         mean=np.zeros(depth, np.float32),
         gain=np.ones(depth, np.float32),

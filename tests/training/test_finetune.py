@@ -6,14 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image as PILImage
 from torchvision import tv_tensors
+from torchvision.transforms import v2
 
 from tests.training.defects import SIDE, make_parts
 from tests.training.threads import one_torch_thread
 from twonines.datasets.mask_sources import MaskFile
 from twonines.datasets.record import Box, Dataset, Record
 from twonines.datasets.splits import Split, make_split
-from twonines.errors import DatasetError, GateError, SettingsError
+from twonines.errors import DatasetError, GateError, ImageError, SettingsError
+from twonines.models.align import shift
 from twonines.models.network import DefectNetwork, Layout
 from twonines.models.session import InspectionSession
 from twonines.training import finetune as recipe
@@ -21,7 +24,7 @@ from twonines.training import finetune_finish as finishing
 from twonines.training import finetune_labels as labels
 from twonines.training.finetune_augment import AugmentPlan, build, cut_to_canvas
 from twonines.training.finetune_data import Exercises, collate, open_gallery, shrink
-from twonines.training.finetune_finish import map_threshold, match_boxes
+from twonines.training.finetune_finish import match_boxes
 from twonines.training.finetune_losses import bag_loss, centre_loss, centre_targets, map_loss
 from twonines.training.finetune_module import Trainee, rate_at
 from twonines.training.finetune_options import FinetuneOptions
@@ -140,19 +143,36 @@ def test_the_score_follows_what_sorts_the_held_out_pictures() -> None:
     embedding = rng.normal(size=(80, 6)).astype(np.float32)
     network = DefectNetwork(LAYOUT)
 
-    def fitted(picture: Any, peak: Any, truth: Any = labels_) -> Any:
+    def fitted(*signs: Any, truth: Any = labels_) -> Any:
         kinds = rng.normal(size=(80, 2))
-        hits = np.zeros((2, finishing.STEPS), np.int64)
-        held = finishing.Answers(embedding, picture, peak, kinds, hits, [])
+        held = finishing.Answers(embedding, np.stack(signs, 1), kinds, [], [])
         return finishing.fit_finish(network, embedding, held, truth, seed=0).reject
 
-    picture, place, _ = fitted(sorting, noise)
-    assert picture > 0 and place == 0
-    picture, place, bias = fitted(noise, sorting)
-    assert picture == 0 and place > 0
+    none = np.zeros(80)
+    picture, place, box, _ = fitted(sorting, noise, none)
+    assert picture > 0 and place == box == 0
+    picture, place, box, bias = fitted(noise, sorting, none)
+    assert picture == box == 0 and place > 0
     assert 0 < -bias / place < 1  # even odds lie between good and defective
+    picture, place, box, _ = fitted(noise, none + rng.normal(size=80), sorting)
+    assert picture == place == 0 and box > 0
     with pytest.raises(GateError, match="got 80 defective ones among 80"):
-        fitted(sorting, noise, np.ones(80, int))
+        fitted(sorting, noise, none, truth=np.ones(80, int))
+
+
+def test_two_signs_that_err_apart_are_taken_together() -> None:
+    rng = np.random.default_rng(1)
+    truth = np.repeat([0, 1], 40)
+    one, two = (truth + rng.normal(0, 0.8, 80) for _ in range(2))
+    held = finishing.Answers(
+        np.zeros((80, 6), np.float32), np.stack([one, 100 * two + 7, np.zeros(80)], 1),
+        rng.normal(size=(80, 2)), [], [],
+    )  # fmt: skip
+    slopes = finishing.fit_finish(DefectNetwork(LAYOUT), held.embedding, held, truth, seed=0).reject
+    assert slopes[0] > 0 and slopes[1] > 0 and slopes[2] == 0
+    assert slopes[0] / slopes[1] == pytest.approx(100 * two.std() / one.std(), rel=1e-3)
+    odds = held.signs @ slopes[:3] + slopes[3]
+    assert abs(odds[truth == 0].mean() + odds[truth == 1].mean()) < 1
 
 
 def test_a_small_defect_pulls_the_map_as_a_kind_and_as_a_place() -> None:
@@ -239,7 +259,7 @@ def test_augmentation_keeps_boxes_on_their_marks() -> None:
         )  # fmt: skip
         got = change({"image": image, "kinds": tv_tensors.Mask(mask), "boxes": boxes})
         assert got["image"].shape == (3, 48, 48) and got["kinds"].shape == (48, 48)
-        inside, kept = cut_to_canvas(got["boxes"])
+        inside, kept, _ = cut_to_canvas(got["boxes"])
         rows, columns = torch.nonzero(got["kinds"], as_tuple=True)
         if not kept.any() or not len(rows):
             continue
@@ -264,6 +284,62 @@ def test_a_crop_without_the_defect_is_good(tmp_path: Path) -> None:
         found[0.0] += int((~marked).sum())
         found[1.0] += int(marked.sum())
     assert min(found.values()) > 5
+
+
+def test_a_crop_teaches_only_the_kinds_that_it_shows(tmp_path: Path) -> None:
+    part = make_parts(tmp_path, {"square": 1}).records[0]
+    boxes = (Box(0, 0, 20, 20, "square"), Box(44, 44, 64, 64, "stripe"))
+    both = Record(part.path, "square", boxes=boxes)
+    gallery = open_gallery([both], Layout(("square", "stripe"), True, detect=True), (SIDE, SIDE))
+
+    def cut(top: int, left: int, side: int) -> dict[str, Any]:
+        exercises = Exercises(gallery, [0], None, 0)
+        where = {"top": top, "left": left, "height": side, "width": side}
+        exercises.change = lambda parts: {
+            name: v2.functional.crop(value, **where)
+            if isinstance(value, tv_tensors.TVTensor) else value for name, value in parts.items()
+        }  # type: ignore[assignment]  # fmt: skip
+        return exercises[0]
+
+    whole = Exercises(gallery, [0], None, 0)[0]
+    assert whole["shares"].tolist() == [0.5, 0.5] and whole["bags"].tolist() == [1, 1]
+    first = cut(0, 0, 30)
+    assert first["shares"].tolist() == [1, 0] and first["bags"].tolist() == [1, 0]
+    half = cut(0, 0, 48)  # of the stripe a corner is left
+    assert half["shares"].tolist() == [1, 0] and half["bags"].tolist() == [1, -1]
+    none = cut(22, 22, 20)
+    assert (none["defect"], none["weight"]) == (0.0, 1.0) and none["bags"].tolist() == [0, 0]
+
+
+def test_references_are_laid_on_as_the_service_does(tmp_path: Path) -> None:
+    dataset = make_parts(tmp_path, {"square": 1}, boxes=True, pairs=True)
+    record = dataset.records[0]
+    assert record.reference is not None
+    image = np.asarray(PILImage.open(record.path).convert("RGB"))
+    moved = shift(image, 2, -1)
+    PILImage.fromarray(moved).save(record.reference)
+    gallery = open_gallery([record], LAYOUT_PAIRS, (SIDE, SIDE))
+    assert gallery.references is not None
+    assert (gallery.references[0][6:-6, 6:-6] == image[6:-6, 6:-6]).all()
+    PILImage.fromarray(moved[:40]).save(record.reference)
+    with pytest.raises(ImageError, match=f"{record.reference.name}.*must show the view"):
+        open_gallery([record], LAYOUT_PAIRS, (SIDE, SIDE))
+
+
+def test_a_torn_note_of_a_run_begins_anew(tmp_path: Path) -> None:
+    dataset = make_parts(tmp_path / "parts", {"good": 12, "square": 12}, masks=True)
+    trained(dataset, tmp_path / "run", epochs=1)
+    (tmp_path / "run" / "checkpoints" / "run.json").write_text('{"digest": "12')
+    trained(dataset, tmp_path / "run", epochs=1)
+
+
+def test_a_map_of_one_kind_needs_no_good_part(tmp_path: Path) -> None:
+    dataset = make_parts(tmp_path / "parts", {"square": 24}, masks=True)
+    result = run(dataset, tmp_path / "run")
+    assert result.card.task == "segment" and result.card.classes == ("square",)
+    only = dataset.records[:1]
+    with pytest.raises(DatasetError, match="'classify' needs at least two, got square"):
+        labels.choose_layout(Split(only, (), (), "random", 0), "classify")
 
 
 def test_the_same_seed_gives_the_same_changes(tmp_path: Path) -> None:
@@ -326,11 +402,7 @@ def test_inner_validation_keeps_groups_together(tmp_path: Path) -> None:
     assert not len(recipe.inner_split(dataset, grouped[:20], 0.1, 0)[1])
 
 
-def test_thresholds_are_where_f1_is_best() -> None:
-    hits = np.zeros((2, 200), np.int64)
-    hits[0, :60], hits[1, 61:] = 10, 1
-    assert map_threshold(hits) == pytest.approx(0.3, abs=0.01)
-    assert map_threshold(np.stack([hits[0], np.zeros(200, np.int64)])) is None
+def test_a_box_is_right_once_and_for_its_kind() -> None:
     truth = np.array([[0, 0, 10, 10]], np.float32)
     found = np.array([[0, 0, 10, 9], [0, 0, 10, 10], [0, 0, 10, 10]], np.float32)
     kinds = np.array([1, 0, 0])
