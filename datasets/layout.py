@@ -97,9 +97,14 @@ def side_of(name: str, *, has_test: bool) -> Side | None:
     return "train" if words & {"train", "trainval", "training"} else None
 
 
+def warn(card: DatasetCard, trap: str) -> DatasetCard:
+    """The card with a trap in front that the reader met in this copy of the set."""
+    return replace(card, traps=f"{trap} {card.traps}")
+
+
 def leave_out(card: DatasetCard, count: int, what: str) -> DatasetCard:
     """The card, saying in front how many pictures were left out and why."""
-    return replace(card, traps=f"{count} {what} were left out. {card.traps}") if count else card
+    return warn(card, f"{count} {what} were left out.") if count else card
 
 
 def read_text(path: Path) -> str:

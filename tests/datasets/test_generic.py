@@ -9,7 +9,7 @@ from tests.datasets import archives
 from twonines.datasets.mask_sources import MaskPolygons, MaskUnion
 from twonines.datasets.masks import read_mask
 from twonines.datasets.record import Box
-from twonines.datasets.registry import load_dataset
+from twonines.datasets.registry import CARDS, load_dataset
 from twonines.errors import DatasetError
 
 
@@ -73,6 +73,26 @@ def test_yolo_sides_above_images_and_validation_beside_a_test_set(tmp_path: Path
         "test": "test",
     }
     assert dataset.counts == {"dent": 3}
+
+
+@pytest.mark.parametrize("labels", ["annotations", "Labels", "images"])
+def test_yolo_without_any_label_file_is_refused(labels: str, tmp_path: Path) -> None:
+    root = archives.yolo(tmp_path)
+    for side in ("train", "val"):
+        (root / labels).mkdir(exist_ok=True)
+        for path in sorted((root / f"labels/{side}").iterdir()):
+            path.rename(root / labels / f"{side}{path.name}")
+    with pytest.raises(DatasetError, match="labels/train/0.txt.* none for 6 pictures"):
+        load_dataset("yolo", root)
+
+
+def test_yolo_counts_pictures_without_a_label_file(tmp_path: Path) -> None:
+    root = archives.yolo(tmp_path)
+    archives.lines(root / "labels/val/0.txt", "")
+    traps = load_dataset("yolo", root).card.traps
+    assert traps.startswith("1 of 6 pictures have no label file and are taken as good. ")
+    archives.lines(root / "labels/train/0.txt", "")
+    assert load_dataset("yolo", root).card == CARDS["yolo"]
 
 
 @pytest.mark.parametrize("text", ["names: [dent, stain]", "names: {0: dent, 1: stain}"])
