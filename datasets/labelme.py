@@ -11,6 +11,7 @@ from twonines.datasets.layout import (
     picture_class,
     pictures,
     read_json,
+    size_of,
 )
 from twonines.datasets.mask_sources import MaskPolygons, Point
 from twonines.datasets.record import Box, Dataset, DatasetCard, Record
@@ -50,6 +51,7 @@ def read_record(picture: Path, outlines: Path) -> Record:
         raise DatasetError(f"{outlines}: must hold a list of shapes")
     try:
         marks = [(str(one["label"]), _polygon(one, outlines)) for one in shapes]
+        size = size_of(found.get("imageHeight"), found.get("imageWidth"))
     except (KeyError, TypeError, ValueError) as exc:
         raise DatasetError(f"{outlines}: must be labelme JSON ({exc!r})") from exc
     return Record(
@@ -57,6 +59,7 @@ def read_record(picture: Path, outlines: Path) -> Record:
         picture_class(label for label, _ in marks),
         mask=MaskPolygons(tuple(polygon for _, polygon in marks)) if marks else None,
         boxes=tuple(outline_box(polygon, label) for label, polygon in marks),
+        annotated_size=size,
     )
 
 

@@ -79,6 +79,16 @@ def existing(path: Path, rule: MaskRule = "above_127") -> MaskFile | None:
     return MaskFile(path, rule) if path.is_file() else None
 
 
+def size_of(height: Any, width: Any) -> tuple[int, int] | None:
+    """The size that an annotation tells; None where it leaves one out or writes 0.
+
+    Raises:
+        TypeError, ValueError: one is no number.
+    """
+    known = int(float(height or 0)), int(float(width or 0))
+    return known if min(known) > 0 else None
+
+
 def picture_class(kinds: Iterable[str]) -> str:
     """The class of a picture by its marks: good without any, one kind, or several."""
     names = set(kinds)

@@ -1,9 +1,8 @@
 """NEU-DET: hot-rolled strip, six classes (Song & Yan 2013; He et al. 2020)."""
 
 from pathlib import Path
-from typing import Literal
 
-from twonines.datasets.layout import existing, find_root, finish, pictures
+from twonines.datasets.layout import Side, existing, find_root, finish, pictures
 from twonines.datasets.mask_sources import MaskFile
 from twonines.datasets.neu_cls import NAMES
 from twonines.datasets.record import Dataset, DatasetCard, Record
@@ -42,32 +41,32 @@ def read(root: Path) -> Dataset:
 def _read_publisher(root: Path) -> Dataset:
     records = []
     for path in pictures(root / "IMAGES"):
-        records.append(
-            Record(
-                path,
-                path.stem.rsplit("_", 1)[0],
-                mask=_mask(root, path),
-                boxes=read_voc(root / "ANNOTATIONS" / f"{path.stem}.xml"),
-            )
-        )
+        kind = path.stem.rsplit("_", 1)[0]
+        records.append(_record(root, path, kind, root / "ANNOTATIONS"))
     return finish(CARD, root, records)
 
 
 def _read_kaggle(root: Path) -> Dataset:
-    sides: dict[str, Literal["train", "test"]] = {"train": "train", "validation": "test"}
+    sides: dict[str, Side] = {"train": "train", "validation": "test"}
     records = [
-        Record(
-            path,
-            path.parent.name,
-            official_split=side,
-            mask=_mask(root, path),
-            boxes=read_voc(root / name / "annotations" / f"{path.stem}.xml"),
-        )
+        _record(root, path, path.parent.name, root / name / "annotations", side)
         for name, side in sides.items()
         for path in sorted((root / name / "images").glob("*/*"))
         if path.suffix.lower() in PICTURE_SUFFIXES
     ]
     return finish(CARD, root, records)
+
+
+def _record(root: Path, path: Path, kind: str, marks: Path, side: Side | None = None) -> Record:
+    boxes, size = read_voc(marks / f"{path.stem}.xml")
+    return Record(
+        path,
+        kind,
+        official_split=side,
+        mask=_mask(root, path),
+        boxes=boxes,
+        annotated_size=size,
+    )
 
 
 def _mask(root: Path, picture: Path) -> MaskFile | None:

@@ -17,7 +17,7 @@ from twonines.datasets.layout import (
     warn,
 )
 from twonines.datasets.mask_sources import MaskPolygons, Point
-from twonines.datasets.pictures import upright_size
+from twonines.datasets.orientation import upright_size
 from twonines.datasets.record import Box, Dataset, DatasetCard, Record
 from twonines.errors import DatasetError
 from twonines.types import PICTURE_SUFFIXES
