@@ -219,6 +219,19 @@ def test_folder_knows_good(tmp_path: Path) -> None:
     assert dataset.counts == {"good": 3, "dent": 3}
 
 
+def test_table_names_references(tmp_path: Path) -> None:
+    archives.picture(tmp_path / "p/a.png", 1)
+    golden = archives.picture(tmp_path / "golden/a.png", 2)
+    rows = ("path,label,reference", "p/a.png,dent,golden/a.png", "p/a.png,good,")
+    archives.lines(tmp_path / "parts.csv", *rows)
+    dataset = load_dataset("table", tmp_path)
+    assert [record.reference for record in dataset.records] == [golden, None]
+    assert check_dataset(dataset).faults == ()
+    golden.unlink()
+    kinds = [kind for _, kind, _ in check_dataset(dataset).faults]
+    assert kinds == ["reference_unreadable"]
+
+
 def test_table_csv_and_parquet_agree(tmp_path: Path) -> None:
     root = archives.table(tmp_path)
     first = load_dataset("table", root / "parts.csv")
