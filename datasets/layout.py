@@ -117,6 +117,19 @@ def leave_out(card: DatasetCard, count: int, what: str) -> DatasetCard:
     return warn(card, f"{count} {what} were left out.") if count else card
 
 
+def warn_without_good(card: DatasetCard, records: Sequence[Record]) -> DatasetCard:
+    """The card, saying in front where no class of a set of one's own reads as good parts."""
+    if any(not record.is_defective for record in records):
+        return card
+    names = sorted({record.defect_class for record in records})
+    more = ", ..." if len(names) > 8 else ""
+    return warn(
+        card,
+        f"No class is named good, ok or normal, but {', '.join(names[:8])}{more}: every part "
+        "counts as defective.",
+    )
+
+
 def read_text(path: Path) -> str:
     """A text file in UTF-8.
 

@@ -16,7 +16,8 @@ CARD = DatasetCard(
     source="Northeastern University; He et al., IEEE TIM 69, 2020",
     official_split="the Kaggle copy has train and validation",
     traps="No good class: it tests typing, not accept or reject. patches_101 equals patches_105; "
-    "188 boxes carry another class than their file.",
+    "188 boxes carry another class than their file; 81 are marked difficult and count as any other "
+    "here, which the protocol of Pascal VOC leaves out.",
     folder="NEU-DET",
     tasks=("classify", "detect", "segment"),
     classes=tuple(NAMES.values()),

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from twonines.datasets.layout import class_name, finish, holding
+from twonines.datasets.layout import class_name, finish, holding, warn_without_good
 from twonines.datasets.mask_sources import MaskFile
 from twonines.datasets.record import Dataset, DatasetCard, Record
 from twonines.errors import DatasetError
@@ -46,7 +46,7 @@ def read(root: Path) -> Dataset:
                 reference=root.parent / str(reference) if reference else None,
             )
         )
-    return finish(CARD, root.parent, records)
+    return finish(warn_without_good(CARD, records), root.parent, records)
 
 
 def _find_table(root: Path) -> Path:

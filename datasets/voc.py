@@ -24,7 +24,7 @@ CARD = DatasetCard(
     source="your own",
     official_split="ImageSets/Main (train, val, trainval, test) where it is complete",
     traps="A picture whose boxes are of several classes is of the class several; a file without "
-    "an object is good.",
+    "an object is good. Boxes marked difficult count as any other.",
     tasks=("detect",),
 )
 

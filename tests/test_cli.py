@@ -91,6 +91,14 @@ def test_train_says_first_what_the_reader_met(
     assert done.stderr == (f"{trap}\n" if trap else "") and done.stdout == ""
 
 
+def test_an_overlay_that_cannot_be_written_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(0))
+    place = str(tmp_path / "missing/over.png")
+    done = run("show", str(tiny_model), str(tmp_path / "a.png"), "--out", place)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"out: {place} must be writable (No such file or directory)" in done.stderr
+
+
 def test_a_long_path_in_an_error_stays_on_one_line() -> None:
     path = "/".join(["a-long-name"] * 20) + "/model.onnx"
     done = run("score", path, "x", "--out", "t.csv")

@@ -1,9 +1,14 @@
+import base64
+import io
 import json
 import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from tests.datasets import archives
 from twonines.datasets.mask_sources import MaskPolygons, MaskUnion
@@ -11,6 +16,16 @@ from twonines.datasets.masks import read_mask
 from twonines.datasets.record import Box
 from twonines.datasets.registry import CARDS, load_dataset
 from twonines.errors import DatasetError
+
+
+def encoded(crop: npt.NDArray[np.uint8]) -> str:
+    """The mask of a labelme shape."""
+    out = io.BytesIO()
+    Image.fromarray(crop).save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()
+
+
+PNG_3X3 = encoded(np.ones((3, 3), np.uint8))
 
 
 def test_coco_classes_boxes_masks_and_sides(tmp_path: Path) -> None:
@@ -157,10 +172,44 @@ def test_labelme_shapes(tmp_path: Path) -> None:
     assert mask[:, 8:].sum() == pytest.approx(math.pi * 5.5**2, rel=0.1)
 
 
+def test_labelme_shapes_of_old_and_new_versions(tmp_path: Path) -> None:
+    root = archives.labelme(tmp_path)
+    crop = np.random.default_rng(0).integers(0, 2, (5, 7), dtype=np.uint8)
+    painted = {
+        "label": "dent", "points": [[10, 4], [16, 8]], "shape_type": "mask",
+        "mask": encoded(crop),
+    }  # fmt: skip
+    archives.labelme_json(root / "1.json", archives.polygon("dent") | {"shape_type": None})
+    archives.labelme_json(root / "2.json", painted, archives.polygon("dent", 4))
+    records = load_dataset("labelme", root).records
+    assert records[1].mask == MaskPolygons((((2, 2), (10, 2), (10, 10), (2, 10)),))
+    assert records[2].boxes == (Box(10, 4, 17, 9, "dent"), Box(2, 2, 6, 6, "dent"))
+    mask = read_mask(records[2], (24, 32))
+    assert mask is not None and (mask[4:9, 10:17] == (crop > 0)).all()
+    assert mask.sum() == crop.sum() + 25
+
+
+def test_labelme_shapes_without_an_area_tell_the_class_alone(tmp_path: Path) -> None:
+    root = archives.labelme(tmp_path)
+    line = {"label": "scratch", "points": [[1, 1], [2, 2]], "shape_type": "linestrip"}
+    point = {"label": "dent", "points": [[1, 1]], "shape_type": "point"}
+    archives.labelme_json(root / "1.json", archives.polygon("dent"), line)
+    archives.labelme_json(root / "2.json", point)
+    dataset = load_dataset("labelme", root)
+    assert [r.defect_class for r in dataset.records] == ["good", "several", "dent"]
+    # places that are not outlined must not be taught as good
+    assert {(r.mask, r.boxes) for r in dataset.records} == {(None, ())}
+    assert dataset.card.traps.startswith("2 pictures hold a point or line")
+
+
 @pytest.mark.parametrize(
     "shape",
     [
-        {"label": "a", "points": [[1, 1], [2, 2]], "shape_type": "line"},
+        {"label": "a", "points": [[1, 1], [2, 2]], "shape_type": "mask", "mask": "AAAA"},
+        {"label": "a", "points": [[1, 1], [2, 2]], "shape_type": "mask", "mask": None},
+        {"label": "a", "points": [[30, 1], [2, 2]], "shape_type": "mask", "mask": PNG_3X3},
+        {"label": "a", "points": [[-1, 1], [2, 2]], "shape_type": "mask", "mask": PNG_3X3},
+        {"label": "a", "points": [[1, 1], [2, 2]], "shape_type": "spline"},
         {"label": "a", "points": [[1, 1], [2, 2]], "shape_type": "polygon"},
         {"label": "a", "points": [1, 2], "shape_type": "polygon"},
         {"points": [[1, 1]]},
