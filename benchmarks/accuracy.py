@@ -16,7 +16,8 @@ from twonines.benchmarks.bench import metadata
 from twonines.benchmarks.recipes import RECIPES, Plan
 from twonines.benchmarks.report import plain
 from twonines.benchmarks.trial import run_trial
-from twonines.datasets.checks import CheckReport, check_dataset, content_digest
+from twonines.datasets.checks import CheckReport, check_dataset
+from twonines.datasets.content import content_digest, label_digest
 from twonines.datasets.record import Dataset
 from twonines.datasets.registry import CARDS, find_card, load_dataset
 from twonines.datasets.splits import METHODS, Split, SplitMethod, folds, make_split
@@ -205,12 +206,13 @@ class _Set:
         self, dataset: Dataset, recipe: str, report: Report, tell: Callable[[str], None]
     ) -> Iterator[dict[str, Any]]:
         digest = content_digest(dataset.records, dataset.root)
+        labels = label_digest(dataset.records, dataset.root)
         for label, split in self.options.splits(dataset):
             folder = self.out / "runs" / f"{_slug(self.choice.label)}--{recipe}" / label
             key = {
                 "schema": SCHEMA, "version": __version__, "set": self.choice.label,
-                "digest": digest, "recipe": recipe, "label": label, "split": self.options.split,
-                "seed": split.seed, "plan": asdict(self.options.plan),
+                "digest": digest, "labels": labels, "recipe": recipe, "label": label,
+                "split": self.options.split, "seed": split.seed, "plan": asdict(self.options.plan),
             }  # fmt: skip
             kept = _read_kept(folder / "trial.json", key)
             if kept is not None:

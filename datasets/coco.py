@@ -13,6 +13,7 @@ from twonines.datasets.layout import (
     picture_class,
     read_json,
     side_of,
+    size_of,
 )
 from twonines.datasets.mask_sources import MaskPolygons, MaskSource, MaskUnion
 from twonines.datasets.record import Box, Dataset, DatasetCard, Record
@@ -71,7 +72,7 @@ def _read(path: Path, root: Path, side: Side | None) -> list[Record]:
         for one in content["annotations"]:
             marks[one["image_id"]].append(one)
         return [
-            _record(_picture(path, root, str(image["file_name"])), marks[image["id"]], kinds, side)
+            _record(path, root, image, marks[image["id"]], kinds, side)
             for image in content["images"]
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
@@ -81,7 +82,12 @@ def _read(path: Path, root: Path, side: Side | None) -> list[Record]:
 
 
 def _record(
-    path: Path, marks: list[dict[str, Any]], kinds: dict[Any, str], side: Side | None
+    path: Path,
+    root: Path,
+    image: dict[str, Any],
+    marks: list[dict[str, Any]],
+    kinds: dict[Any, str],
+    side: Side | None,
 ) -> Record:
     boxes = []
     for one in marks:
@@ -89,7 +95,14 @@ def _record(
             x, y, width, height = (float(value) for value in one["bbox"])
             boxes.append(Box(x, y, x + width, y + height, kinds[one["category_id"]]))
     kind = picture_class(kinds[one["category_id"]] for one in marks)
-    return Record(path, kind, official_split=side, mask=_mask(marks), boxes=tuple(boxes))
+    return Record(
+        _picture(path, root, str(image["file_name"])),
+        kind,
+        official_split=side,
+        mask=_mask(marks),
+        boxes=tuple(boxes),
+        annotated_size=size_of(image.get("height"), image.get("width")),
+    )
 
 
 def _mask(marks: list[dict[str, Any]]) -> MaskSource | None:

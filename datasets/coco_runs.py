@@ -1,10 +1,15 @@
-"""COCO's run lengths, plain or packed into a string."""
+"""Run lengths: COCO's, plain or packed into a string, and those of a drawn mask."""
 
 from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from twonines.datasets.mask_sources import MaskRuns
+
+Mask = npt.NDArray[np.bool_]
 
 
 def read_runs(segmentation: dict[str, Any]) -> MaskRuns:
@@ -22,6 +27,22 @@ def read_runs(segmentation: dict[str, Any]) -> MaskRuns:
     # counts alternate: background first
     runs = zip(ends[::2], lengths[1::2], strict=False)
     return MaskRuns(tuple(runs), (height, width))
+
+
+def crop_runs(crop: Mask, left: int, top: int, size: tuple[int, int]) -> MaskRuns:
+    """Runs of a mask (h, w) bool that lies at column ``left``, row ``top`` of a picture.
+
+    Raises:
+        ValueError: it is not inside ``size`` (height, width).
+    """
+    height, width = size
+    if min(left, top) < 0 or top + crop.shape[0] > height or left + crop.shape[1] > width:
+        raise ValueError(f"a mask of {crop.shape} at ({left}, {top}) must lie inside {size}")
+    steps = np.diff(np.pad(crop.T.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    columns, firsts = np.nonzero(steps == 1)
+    ends = np.nonzero(steps == -1)[1]
+    starts = (left + columns) * height + top + firsts
+    return MaskRuns(tuple(zip(starts.tolist(), (ends - firsts).tolist(), strict=True)), size)
 
 
 def _unpack(text: str) -> Iterator[int]:

@@ -4,8 +4,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, replace
 from pathlib import Path
 
+from twonines.datasets.mask_sources import MaskFile, MaskMat, MaskSource, MaskUnion
 from twonines.datasets.record import Record
 from twonines.errors import DatasetError
 
@@ -36,10 +38,14 @@ def file_digests(records: Sequence[Record]) -> list[str]:
 
 
 def _digest_or_path(record: Record) -> str:
+    return _digest_if_there(record.path) or f"missing {record.path}"
+
+
+def _digest_if_there(path: Path) -> str | None:
     try:
-        return file_digest(record.path)
+        return file_digest(path)
     except DatasetError:
-        return f"missing {record.path}"
+        return None
 
 
 def relative(path: Path, root: Path) -> str:
@@ -67,6 +73,47 @@ def content_digest(records: Sequence[Record], root: Path) -> str:
             )  # fmt: skip
             total.update(json.dumps(facts).encode() + b"\n")
     return total.hexdigest()
+
+
+def label_digest(records: Sequence[Record], root: Path) -> str:
+    """SHA-256 in hex over what the records say of the places in their pictures, in order.
+
+    It covers boxes, masks and references, with the bytes of their files, so that beside one
+    :func:`content_digest` one digest teaches one model. A missing file differs from every other;
+    who reads it refuses it by name.
+    """
+    files = {path for record in records for path in _label_files(record)}
+    with ThreadPoolExecutor(WORKERS) as pool:
+        digests = dict(zip(files, pool.map(_digest_if_there, files), strict=True))
+    total = hashlib.sha256()
+    for record in records:
+        facts = (
+            relative(record.path, root),
+            [astuple(box) for box in record.boxes],
+            [_without_path(source) for source in _sources(record.mask)],
+            [(relative(path, root), digests[path]) for path in _label_files(record)],
+        )
+        total.update(json.dumps(facts).encode() + b"\n")
+    return total.hexdigest()
+
+
+def _sources(mask: MaskSource | None) -> list[MaskSource]:
+    """The sources of a mask, those of a union one by one."""
+    if isinstance(mask, MaskUnion):
+        return [one for source in mask.sources for one in _sources(source)]
+    return [] if mask is None else [mask]
+
+
+def _label_files(record: Record) -> list[Path]:
+    """Files of the mask, then the reference."""
+    marked = [one.path for one in _sources(record.mask) if isinstance(one, MaskFile | MaskMat)]
+    return marked if record.reference is None else [*marked, record.reference]
+
+
+def _without_path(source: MaskSource) -> str:
+    """A set that was moved is the same set; the path is told apart, below its root."""
+    bare = replace(source, path=Path()) if isinstance(source, MaskFile | MaskMat) else source
+    return repr(bare)
 
 
 def join(links: Iterable[Sequence[int]], count: int) -> list[list[int]]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from twonines.datasets.layout import class_name, finish, folders, holding
+from twonines.datasets.layout import class_name, finish, folders, holding, warn_without_good
 from twonines.datasets.record import Dataset, DatasetCard, Record
 from twonines.errors import DatasetError
 from twonines.types import PICTURE_SUFFIXES
@@ -32,4 +32,4 @@ def read(root: Path) -> Dataset:
         raise DatasetError(
             f"root: must hold a folder of pictures per class, {root} holds {holding(root)}"
         )
-    return finish(CARD, root, records)
+    return finish(warn_without_good(CARD, records), root, records)

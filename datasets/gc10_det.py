@@ -45,9 +45,10 @@ def read(root: Path) -> Dataset:
     records = []
     for number, name in NAMES.items():
         for path in pictures(root / str(number)):
-            boxes = tuple(_english(box) for box in read_voc(root / "lable" / f"{path.stem}.xml"))
+            found, size = read_voc(root / "lable" / f"{path.stem}.xml")
+            boxes = tuple(_english(box) for box in found)
             coil = re.sub(r"_\d+$", "", path.stem)
-            records.append(Record(path, name, group=coil, boxes=boxes))
+            records.append(Record(path, name, group=coil, boxes=boxes, annotated_size=size))
     return finish(CARD, root, records)
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from twonines.datasets.layout import SIDES, existing, find_by, find_root, finish, pictures
+from twonines.datasets.layout import SIDES, find_by, find_root, finish, pictures
 from twonines.datasets.mask_sources import MaskFile
 from twonines.datasets.masks import read_mask_file
 from twonines.datasets.record import DEFECTIVE, Archive, Dataset, DatasetCard, Record
@@ -69,7 +69,7 @@ def read(root: Path) -> Dataset:
         for path in pictures(part):
             if path.stem.endswith("_label"):
                 continue
-            mask = existing(part / f"{path.stem}_label.bmp", "palette")
+            mask = MaskFile(part / f"{path.stem}_label.bmp", "palette")
             group = _REPEATED.get(part.name, part.name)
             records.append(Record(path, _class(mask), group=group, mask=mask))
     return finish(CARD, root, records)
@@ -82,10 +82,15 @@ def read_2(root: Path) -> Dataset:
     for side in SIDES:
         for path in pictures(root / side):
             if path.stem.isdigit():
-                mask = existing(root / side / f"{path.stem}_GT.png", "palette")
+                mask = MaskFile(root / side / f"{path.stem}_GT.png", "palette")
                 records.append(Record(path, _class(mask), official_split=side, mask=mask))
     return finish(CARD_2, root, records)
 
 
-def _class(mask: MaskFile | None) -> str:
-    return DEFECTIVE if mask is not None and read_mask_file(mask).any() else GOOD
+def _class(mask: MaskFile) -> str:
+    """Every picture has a mask, so one that is missing says nothing and is no good part.
+
+    Raises:
+        MaskError: it is missing or cannot be decoded.
+    """
+    return DEFECTIVE if read_mask_file(mask).any() else GOOD

@@ -79,6 +79,16 @@ def existing(path: Path, rule: MaskRule = "above_127") -> MaskFile | None:
     return MaskFile(path, rule) if path.is_file() else None
 
 
+def size_of(height: Any, width: Any) -> tuple[int, int] | None:
+    """The size that an annotation tells; None where it leaves one out or writes 0.
+
+    Raises:
+        TypeError, ValueError: one is no number.
+    """
+    known = int(float(height or 0)), int(float(width or 0))
+    return known if min(known) > 0 else None
+
+
 def picture_class(kinds: Iterable[str]) -> str:
     """The class of a picture by its marks: good without any, one kind, or several."""
     names = set(kinds)
@@ -97,9 +107,27 @@ def side_of(name: str, *, has_test: bool) -> Side | None:
     return "train" if words & {"train", "trainval", "training"} else None
 
 
+def warn(card: DatasetCard, trap: str) -> DatasetCard:
+    """The card with a trap in front that the reader met in this copy of the set."""
+    return replace(card, traps=f"{trap} {card.traps}")
+
+
 def leave_out(card: DatasetCard, count: int, what: str) -> DatasetCard:
     """The card, saying in front how many pictures were left out and why."""
-    return replace(card, traps=f"{count} {what} were left out. {card.traps}") if count else card
+    return warn(card, f"{count} {what} were left out.") if count else card
+
+
+def warn_without_good(card: DatasetCard, records: Sequence[Record]) -> DatasetCard:
+    """The card, saying in front where no class of a set of one's own reads as good parts."""
+    if any(not record.is_defective for record in records):
+        return card
+    names = sorted({record.defect_class for record in records})
+    more = ", ..." if len(names) > 8 else ""
+    return warn(
+        card,
+        f"No class is named good, ok or normal, but {', '.join(names[:8])}{more}: every part "
+        "counts as defective.",
+    )
 
 
 def read_text(path: Path) -> str:

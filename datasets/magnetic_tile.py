@@ -1,7 +1,6 @@
 """Magnetic-Tile: five defects and good tiles with masks (Huang et al. 2020)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from twonines.datasets.layout import (
@@ -12,6 +11,7 @@ from twonines.datasets.layout import (
     folders,
     pictures,
     read_rows,
+    warn,
 )
 from twonines.datasets.record import Archive, Dataset, DatasetCard, Record
 from twonines.types import GOOD
@@ -74,7 +74,7 @@ def _card(records: Sequence[Record], has_file: bool) -> DatasetCard:
     if not missing:
         return CARD
     what = f"{missing} pictures are not in groups.csv" if has_file else "There is no groups.csv"
-    return replace(CARD, traps=f"{what}: a split WILL leak between shots of one tile. {CARD.traps}")
+    return warn(CARD, f"{what}: a split WILL leak between shots of one tile.")
 
 
 def _read_groups(path: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ from twonines.datasets.mask_sources import (
     MaskSource,
     MaskUnion,
 )
+from twonines.datasets.orientation import orientation
 from twonines.datasets.record import Record
 from twonines.errors import MaskError
 
@@ -28,9 +29,14 @@ Size = tuple[int, int]
 def read_mask(record: Record, size: Size) -> Mask | None:
     """The (H, W) boolean mask of a picture of ``size`` (height, width); None where it has none.
 
+    Convention: masks and boxes are of the picture as the models see it, EXIF orientation applied.
+
     Raises:
-        MaskError: the mask is missing, cannot be decoded or has another size.
+        MaskError: the mask is missing, cannot be decoded or has another size; or mask or boxes
+            were made for a picture of another size, or perhaps before it was turned.
     """
+    if record.mask is not None or record.boxes:
+        _check_fit(record, size)
     return None if record.mask is None else _read(record.mask, size)
 
 
@@ -38,15 +44,40 @@ def read_mask_file(source: MaskFile) -> Mask:
     """A mask picture in its own size.
 
     Raises:
-        MaskError: it is missing or cannot be decoded.
+        MaskError: it is missing, cannot be decoded or has an EXIF orientation.
     """
     _wants(source.path)
+    if (turned := orientation(source.path)) != 1:
+        raise MaskError(
+            "turned",
+            f"mask: {source.path} must lie as the models see its picture, got EXIF orientation "
+            f"{turned}; save it upright, without it",
+        )
     try:
         with Image.open(source.path) as image:
             image.load()
             return _marked(image, source.rule)
     except Exception as exc:  # on broken bytes a decoder may raise anything
         raise _unreadable(source.path, exc) from exc
+
+
+def _check_fit(record: Record, size: Size) -> None:
+    """Refuse marks that would be laid over the picture at the wrong place."""
+    known, turned = record.annotated_size, orientation(record.path)
+    if known not in (None, size):
+        why = "" if turned == 1 else f", turned by its EXIF orientation {turned}"
+        raise MaskError(
+            "annotation_size",
+            f"{record.path} was marked at {known}, the picture is {size} (height, width){why}",
+        )
+    # Only a quarter turn shows, by the size of what was marked or drawn.
+    told = known is not None or isinstance(record.mask, MaskFile | MaskMat)
+    if turned != 1 and not (told and turned >= 5 and size[0] != size[1]):
+        raise MaskError(
+            "turned",
+            f"{record.path} has EXIF orientation {turned}, and whether it was marked before or "
+            "after it was turned cannot be told; save it upright, without it, and mark it so",
+        )
 
 
 def _read(source: MaskSource, size: Size) -> Mask:

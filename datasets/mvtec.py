@@ -1,5 +1,6 @@
 """The layout of MVTec AD (Bergmann et al. 2019), BTAD and MPDD."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from twonines.datasets.layout import (
@@ -9,12 +10,14 @@ from twonines.datasets.layout import (
     finish,
     folders,
     holding,
+    leave_out,
     nearest,
     pictures,
 )
 from twonines.datasets.mask_sources import MaskFile
 from twonines.datasets.record import Archive, Dataset, DatasetCard, Record
 from twonines.errors import DatasetError
+from twonines.types import GOOD
 
 _TRAP = (
     "The official training split has no defects, so teaching classes needs --split grouped. "
@@ -112,18 +115,33 @@ def _read(card: DatasetCard, root: Path) -> Dataset:
     base = categories[0] if len(categories) == 1 else categories[0].parent
     if {category.parent for category in categories} not in ({base}, {base.parent}):
         raise DatasetError(f"root: must hold one set of categories, {root} holds several")
-    return finish(card, base, [record for one in categories for record in _category(one)])
+    records = [record for one in categories for record in _category(one)]
+    return finish(_card(card, root, categories), base, records)
+
+
+def _card(card: DatasetCard, root: Path, categories: Sequence[Path]) -> DatasetCard:
+    """The card, naming in front the folders beside the categories that only lack good parts."""
+    if root in categories:
+        return card
+    beside = {place for one in categories for place in folders(one.parent)} - set(categories)
+    left = sorted(place.name for place in beside if (place / "train").is_dir())
+    return leave_out(card, len(left), f"categories without train/good ({', '.join(left)})")
 
 
 def _categories(card: DatasetCard, root: Path) -> list[Path]:
     if not root.is_dir():
         raise DatasetError(f"root: must be the folder of {card.name}, {root} is no folder")
-    found = nearest(root, lambda p: (p / "train/good").is_dir() or (p / "train/ok").is_dir())
+    found = nearest(root, _has_good)
     if not found:
         raise DatasetError(
             f"root: {card.name} must hold <category>/train/good, {root} holds {holding(root)}"
         )
     return found
+
+
+def _has_good(category: Path) -> bool:
+    train = category / "train"
+    return train.is_dir() and any(class_name(one.name) == GOOD for one in folders(train))
 
 
 def _category(root: Path) -> list[Record]:

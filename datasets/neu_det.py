@@ -1,9 +1,8 @@
 """NEU-DET: hot-rolled strip, six classes (Song & Yan 2013; He et al. 2020)."""
 
 from pathlib import Path
-from typing import Literal
 
-from twonines.datasets.layout import existing, find_root, finish, pictures
+from twonines.datasets.layout import Side, existing, find_root, finish, pictures
 from twonines.datasets.mask_sources import MaskFile
 from twonines.datasets.neu_cls import NAMES
 from twonines.datasets.record import Dataset, DatasetCard, Record
@@ -17,7 +16,8 @@ CARD = DatasetCard(
     source="Northeastern University; He et al., IEEE TIM 69, 2020",
     official_split="the Kaggle copy has train and validation",
     traps="No good class: it tests typing, not accept or reject. patches_101 equals patches_105; "
-    "188 boxes carry another class than their file.",
+    "188 boxes carry another class than their file; 81 are marked difficult and count as any other "
+    "here, which the protocol of Pascal VOC leaves out.",
     folder="NEU-DET",
     tasks=("classify", "detect", "segment"),
     classes=tuple(NAMES.values()),
@@ -42,32 +42,32 @@ def read(root: Path) -> Dataset:
 def _read_publisher(root: Path) -> Dataset:
     records = []
     for path in pictures(root / "IMAGES"):
-        records.append(
-            Record(
-                path,
-                path.stem.rsplit("_", 1)[0],
-                mask=_mask(root, path),
-                boxes=read_voc(root / "ANNOTATIONS" / f"{path.stem}.xml"),
-            )
-        )
+        kind = path.stem.rsplit("_", 1)[0]
+        records.append(_record(root, path, kind, root / "ANNOTATIONS"))
     return finish(CARD, root, records)
 
 
 def _read_kaggle(root: Path) -> Dataset:
-    sides: dict[str, Literal["train", "test"]] = {"train": "train", "validation": "test"}
+    sides: dict[str, Side] = {"train": "train", "validation": "test"}
     records = [
-        Record(
-            path,
-            path.parent.name,
-            official_split=side,
-            mask=_mask(root, path),
-            boxes=read_voc(root / name / "annotations" / f"{path.stem}.xml"),
-        )
+        _record(root, path, path.parent.name, root / name / "annotations", side)
         for name, side in sides.items()
         for path in sorted((root / name / "images").glob("*/*"))
         if path.suffix.lower() in PICTURE_SUFFIXES
     ]
     return finish(CARD, root, records)
+
+
+def _record(root: Path, path: Path, kind: str, marks: Path, side: Side | None = None) -> Record:
+    boxes, size = read_voc(marks / f"{path.stem}.xml")
+    return Record(
+        path,
+        kind,
+        official_split=side,
+        mask=_mask(root, path),
+        boxes=boxes,
+        annotated_size=size,
+    )
 
 
 def _mask(root: Path, picture: Path) -> MaskFile | None:

@@ -9,11 +9,11 @@ from PIL import Image
 
 from twonines.datasets.duplicates import Bits, Thumb, fingerprint
 from twonines.datasets.masks import read_mask
+from twonines.datasets.orientation import upright_size
 from twonines.datasets.record import DEFECTIVE, SEVERAL, Record
 from twonines.errors import MaskError, TwoninesError
 from twonines.types import Image as Pixels
 
-_ORIENTATION = 0x0112
 Decoder = Callable[[bytes], Pixels]
 """A file's bytes to (H, W, 3) uint8 RGB, upright; it raises on what it refuses."""
 
@@ -22,8 +22,9 @@ Decoder = Callable[[bytes], Pixels]
 class Fault:
     """One fault of one picture.
 
-    ``kind`` is unreadable, mask_missing, mask_unreadable, mask_size, mask_empty, mask_on_good,
-    box_outside, box_class, box_on_good, reference_unreadable or reference_size.
+    ``kind`` is unreadable, annotation_size, turned, mask_missing, mask_unreadable, mask_size,
+    mask_empty, mask_on_good, box_outside, box_class, box_on_good, reference_unreadable or
+    reference_size.
     """
 
     path: Path
@@ -86,12 +87,6 @@ def _why(exc: Exception) -> str:
     if isinstance(exc, FileNotFoundError):
         return "no such file"
     return f"{type(exc).__name__}: {exc}"
-
-
-def upright_size(image: Image.Image) -> tuple[int, int]:
-    """(height, width) as the decoder of the models will see it, EXIF orientation applied."""
-    turned = image.getexif().get(_ORIENTATION, 1) >= 5
-    return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def _check_mask(record: Record, size: tuple[int, int], notes: _Notes) -> None:

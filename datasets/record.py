@@ -40,6 +40,7 @@ class Record:
     one. ``certainty`` in [0, 1] is how sure the label is (1 unless the set grades its labels).
     ``mask`` says where the defective pixels are written down (see ``masks.read_mask``).
     ``reference`` is a picture of the same part without defects, aligned, where the set has one.
+    ``annotated_size`` (height, width) is the picture's when it was marked, where the set tells it.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Record:
     certainty: float = 1.0
     attributes: dict[str, str] = field(default_factory=dict)
     reference: Path | None = None
+    annotated_size: tuple[int, int] | None = None
 
     @property
     def is_defective(self) -> bool:

@@ -124,6 +124,11 @@ def find_card(name: str) -> DatasetCard:
     return CARDS[name]
 
 
+def met_traps(card: DatasetCard) -> str:
+    """What the reader met in this copy of a set, without the traps of every copy; may be empty."""
+    return card.traps.removesuffix(find_card(card.name.partition(":")[0]).traps).strip()
+
+
 def _choose(dataset: Dataset, wanted: list[str]) -> Dataset:
     """The records of the categories that are wanted."""
     present = sorted({r.attributes["category"] for r in dataset.records if "category" in

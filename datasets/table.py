@@ -4,18 +4,19 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from twonines.datasets.layout import class_name, finish, holding
+from twonines.datasets.layout import class_name, finish, holding, warn_without_good
 from twonines.datasets.mask_sources import MaskFile
 from twonines.datasets.record import Dataset, DatasetCard, Record
 from twonines.errors import DatasetError
 
 CARD = DatasetCard(
     name="table",
-    title="a CSV or Parquet table: path, label; optional group, mask, split",
+    title="a CSV or Parquet table: path, label; optional group, mask, reference, split",
     licence="your own",
     source="your own",
     official_split="the column split (train or test), where it is there",
-    traps="Fill the column group where one part has several pictures.",
+    traps="Fill the column group where one part has several pictures, and reference (a picture of "
+    "the part without defects) in every row or in none.",
     tasks=("classify", "segment"),
 )
 
@@ -34,7 +35,7 @@ def read(root: Path) -> Dataset:
         side = row.get("split") or None
         if side not in (None, "train", "test"):
             raise DatasetError(f"{root.name} row {number}: split must be train or test: {side!r}")
-        mask = row.get("mask")
+        mask, reference = row.get("mask"), row.get("reference")
         records.append(
             Record(
                 root.parent / str(path),
@@ -42,9 +43,10 @@ def read(root: Path) -> Dataset:
                 group=str(row["group"]) if row.get("group") not in (None, "") else None,
                 official_split=side,
                 mask=MaskFile(root.parent / str(mask)) if mask else None,
+                reference=root.parent / str(reference) if reference else None,
             )
         )
-    return finish(CARD, root.parent, records)
+    return finish(warn_without_good(CARD, records), root.parent, records)
 
 
 def _find_table(root: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import NamedTuple
 
 from twonines.datasets.layout import (
     Side,
@@ -11,6 +12,7 @@ from twonines.datasets.layout import (
     picture_class,
     pictures,
     read_text,
+    size_of,
 )
 from twonines.datasets.record import Box, Dataset, DatasetCard, Record
 from twonines.errors import DatasetError
@@ -22,7 +24,7 @@ CARD = DatasetCard(
     source="your own",
     official_split="ImageSets/Main (train, val, trainval, test) where it is complete",
     traps="A picture whose boxes are of several classes is of the class several; a file without "
-    "an object is good.",
+    "an object is good. Boxes marked difficult count as any other.",
     tasks=("detect",),
 )
 
@@ -39,9 +41,12 @@ def read(root: Path) -> Dataset:
     for path in every:
         xml = marks / f"{path.stem}.xml"
         if xml.is_file():
-            boxes = read_voc(xml)
+            boxes, size = read_voc(xml)
             kind = picture_class(box.defect_class for box in boxes)
-            records.append(Record(path, kind, official_split=sides.get(path.stem), boxes=boxes))
+            side = sides.get(path.stem)
+            records.append(
+                Record(path, kind, official_split=side, boxes=boxes, annotated_size=size)
+            )
     left = len(every) - len(records)
     return finish(leave_out(CARD, left, "pictures without an XML file"), root, records)
 
@@ -68,17 +73,25 @@ def _sides(folder: Path) -> dict[str, Side]:
     return sides
 
 
-def read_voc(path: Path) -> tuple[Box, ...]:
-    """Boxes of a Pascal VOC file; its corners are 1-based and inclusive.
+class Annotation(NamedTuple):
+    """Boxes, and the size (height, width) of the picture that they were drawn on, if told."""
+
+    boxes: tuple[Box, ...] = ()
+    size: tuple[int, int] | None = None
+
+
+def read_voc(path: Path) -> Annotation:
+    """A Pascal VOC file; its corners are 1-based and inclusive.
 
     Raises:
         DatasetError: the file is there but cannot be read; a missing one gives no boxes.
     """
     if not path.exists():
-        return ()
+        return Annotation()
     try:
         boxes = []
-        for item in ElementTree.parse(path).getroot().iter("object"):
+        top = ElementTree.parse(path).getroot()
+        for item in top.iter("object"):
             corners = {k: float(item.findtext(f"bndbox/{k}", "")) for k in
                        ("xmin", "ymin", "xmax", "ymax")}  # fmt: skip
             boxes.append(
@@ -90,6 +103,7 @@ def read_voc(path: Path) -> tuple[Box, ...]:
                     item.findtext("name", ""),
                 )
             )
-        return tuple(boxes)
+        size = size_of(top.findtext("size/height"), top.findtext("size/width"))
+        return Annotation(tuple(boxes), size)
     except (ElementTree.ParseError, ValueError) as exc:
         raise DatasetError(f"annotation: {path} must be Pascal VOC ({exc})") from exc

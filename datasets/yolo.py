@@ -1,6 +1,6 @@
 """YOLO: a text file of boxes or outlines per picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from twonines.datasets.layout import (
     picture_class,
     read_text,
     side_of,
+    warn,
 )
 from twonines.datasets.mask_sources import MaskPolygons, Point
-from twonines.datasets.pictures import upright_size
+from twonines.datasets.orientation import upright_size
 from twonines.datasets.record import Box, Dataset, DatasetCard, Record
 from twonines.errors import DatasetError
 from twonines.types import PICTURE_SUFFIXES
@@ -45,11 +46,32 @@ def read(root: Path) -> Dataset:
     )
     folders = {path: path.parent.relative_to(root).as_posix() for path in found}
     has_test = any(side_of(name, has_test=True) == "test" for name in set(folders.values()))
+    labels = {path: _label(root, path) for path in found}
     records = [
-        _record(path, _label(root, path), names, side_of(folders[path], has_test=has_test))
+        _record(path, labels[path], names, side_of(folders[path], has_test=has_test))
         for path in found
     ]
-    return finish(CARD, root, records)
+    return finish(_card(root, labels), root, records)
+
+
+def _card(root: Path, labels: Mapping[Path, Path]) -> DatasetCard:
+    """The card, saying in front how many pictures have no label file.
+
+    Raises:
+        DatasetError: none has one: they lie elsewhere, and every defective part would be good.
+    """
+    missing = [path for path, label in labels.items() if not label.is_file()]
+    if not missing:
+        return CARD
+    if len(missing) == len(labels):
+        picture = missing[0].relative_to(root).as_posix()
+        wanted = labels[missing[0]].relative_to(root).as_posix()
+        raise DatasetError(
+            f"root: YOLO must have text files of labels, such as {wanted} for {picture}, "
+            f"{root} has none for {len(labels)} pictures"
+        )
+    what = f"{len(missing)} of {len(labels)} pictures have no label file and are taken as good."
+    return warn(CARD, what)
 
 
 def _class_names(root: Path) -> list[str]:

@@ -2,12 +2,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.datasets import archives
 from tests.images import png
 from twonines import __version__
+from twonines.benchmarks import teaching
+from twonines.cli.app import app
+from twonines.errors import GateError
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -59,6 +64,39 @@ def test_show_tells_licence_tasks_traps_and_results() -> None:
     assert done.returncode == 0, done.stderr
     for word in ("CC BY-NC-SA", "segment", "kos26", "twonines datasets fetch", "Tabernik"):
         assert word in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "trap"),
+    [
+        ("voc", "1 pictures without an XML file were left out."),
+        ("magnetic-tile", "There is no groups.csv: a split WILL leak between shots of one tile."),
+        ("x-sdd", ""),
+    ],
+)
+def test_train_says_first_what_the_reader_met(
+    name: str, trap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def teach(*_: Any, **__: Any) -> None:
+        raise GateError("stopped here")
+
+    monkeypatch.setattr(teaching, "teach_and_measure", teach)
+    root = getattr(archives, name.replace("-", "_"))(tmp_path / "set")
+    archives.picture(root / "JPEGImages/9.jpg", 9)
+    (root / "groups.csv").unlink(missing_ok=True)
+    done = CliRunner().invoke(
+        app, ["train", "--dataset", name, "--root", str(root), "--out", str(tmp_path / "out")]
+    )
+    assert isinstance(done.exception, GateError)
+    assert done.stderr == (f"{trap}\n" if trap else "") and done.stdout == ""
+
+
+def test_an_overlay_that_cannot_be_written_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(0))
+    place = str(tmp_path / "missing/over.png")
+    done = run("show", str(tiny_model), str(tmp_path / "a.png"), "--out", place)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"out: {place} must be writable (No such file or directory)" in done.stderr
 
 
 def test_a_long_path_in_an_error_stays_on_one_line() -> None:

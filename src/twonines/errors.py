@@ -53,10 +53,12 @@ class DatasetError(InputError):
 
 
 class MaskError(DatasetError):
-    """A mask that is named but cannot be had; ``kind`` is its name in a check's report."""
+    """Marks that cannot be had or do not fit; ``kind`` is the fault's name in a check's report."""
 
     def __init__(
-        self, kind: Literal["mask_missing", "mask_unreadable", "mask_size"], message: str
+        self,
+        kind: Literal["mask_missing", "mask_unreadable", "mask_size", "annotation_size", "turned"],
+        message: str,
     ) -> None:
         """Keep the kind beside the message."""
         super().__init__(message)

@@ -146,7 +146,9 @@ def test_finished_trials_are_kept_and_others_repeated(
     assert run()["accuracy"]["trials"] == [0.1, 0.4, 0.3]
     draw_part(root / "p/0.png", 99, defective=True)  # other pictures, other figures
     assert run()["accuracy"]["trials"] == [0.5, 0.6, 0.7]
-    assert run(plan=Plan(task="classify"))["accuracy"]["trials"] == [0.8, 0.9, 1.0]
+    Image.new("L", (32, 32), 255).save(root / "half.png")  # the same pictures, marked otherwise
+    assert run()["accuracy"]["trials"] == [0.8, 0.9, 1.0]
+    assert run(plan=Plan(task="classify"))["accuracy"]["trials"] == [1.1, 1.2, 1.3]
 
 
 def test_folds_give_mean_and_spread(tmp_path: Path, taught: list[str]) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-VOC = """<annotation><object><name>{name}</name><bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin>
+VOC = """<annotation><size><width>32</width><height>24</height></size>
+<object><name>{name}</name><bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin>
 <xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox></object></annotation>"""
 
 
@@ -37,7 +38,8 @@ def voc_xml(path: Path, name: str, box: tuple[int, int, int, int] = (1, 1, 10, 1
 
 def labelme_json(path: Path, *shapes: dict[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"version": "4.5.6", "shapes": shapes, "imageData": None}))
+    content = {"version": "4.5.6", "shapes": shapes, "imageHeight": 24, "imageWidth": 32}
+    path.write_text(json.dumps(content))
     return path
 
 

@@ -1,16 +1,31 @@
+import base64
+import io
 import json
 import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from tests.datasets import archives
 from twonines.datasets.mask_sources import MaskPolygons, MaskUnion
 from twonines.datasets.masks import read_mask
 from twonines.datasets.record import Box
-from twonines.datasets.registry import load_dataset
+from twonines.datasets.registry import CARDS, load_dataset
 from twonines.errors import DatasetError
+
+
+def encoded(crop: npt.NDArray[np.uint8]) -> str:
+    """The mask of a labelme shape."""
+    out = io.BytesIO()
+    Image.fromarray(crop).save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()
+
+
+PNG_3X3 = encoded(np.ones((3, 3), np.uint8))
 
 
 def test_coco_classes_boxes_masks_and_sides(tmp_path: Path) -> None:
@@ -75,6 +90,26 @@ def test_yolo_sides_above_images_and_validation_beside_a_test_set(tmp_path: Path
     assert dataset.counts == {"dent": 3}
 
 
+@pytest.mark.parametrize("labels", ["annotations", "Labels", "images"])
+def test_yolo_without_any_label_file_is_refused(labels: str, tmp_path: Path) -> None:
+    root = archives.yolo(tmp_path)
+    for side in ("train", "val"):
+        (root / labels).mkdir(exist_ok=True)
+        for path in sorted((root / f"labels/{side}").iterdir()):
+            path.rename(root / labels / f"{side}{path.name}")
+    with pytest.raises(DatasetError, match="labels/train/0.txt.* none for 6 pictures"):
+        load_dataset("yolo", root)
+
+
+def test_yolo_counts_pictures_without_a_label_file(tmp_path: Path) -> None:
+    root = archives.yolo(tmp_path)
+    archives.lines(root / "labels/val/0.txt", "")
+    traps = load_dataset("yolo", root).card.traps
+    assert traps.startswith("1 of 6 pictures have no label file and are taken as good. ")
+    archives.lines(root / "labels/train/0.txt", "")
+    assert load_dataset("yolo", root).card == CARDS["yolo"]
+
+
 @pytest.mark.parametrize("text", ["names: [dent, stain]", "names: {0: dent, 1: stain}"])
 def test_yolo_names(text: str, tmp_path: Path) -> None:
     root = archives.yolo(tmp_path)
@@ -137,10 +172,44 @@ def test_labelme_shapes(tmp_path: Path) -> None:
     assert mask[:, 8:].sum() == pytest.approx(math.pi * 5.5**2, rel=0.1)
 
 
+def test_labelme_shapes_of_old_and_new_versions(tmp_path: Path) -> None:
+    root = archives.labelme(tmp_path)
+    crop = np.random.default_rng(0).integers(0, 2, (5, 7), dtype=np.uint8)
+    painted = {
+        "label": "dent", "points": [[10, 4], [16, 8]], "shape_type": "mask",
+        "mask": encoded(crop),
+    }  # fmt: skip
+    archives.labelme_json(root / "1.json", archives.polygon("dent") | {"shape_type": None})
+    archives.labelme_json(root / "2.json", painted, archives.polygon("dent", 4))
+    records = load_dataset("labelme", root).records
+    assert records[1].mask == MaskPolygons((((2, 2), (10, 2), (10, 10), (2, 10)),))
+    assert records[2].boxes == (Box(10, 4, 17, 9, "dent"), Box(2, 2, 6, 6, "dent"))
+    mask = read_mask(records[2], (24, 32))
+    assert mask is not None and (mask[4:9, 10:17] == (crop > 0)).all()
+    assert mask.sum() == crop.sum() + 25
+
+
+def test_labelme_shapes_without_an_area_tell_the_class_alone(tmp_path: Path) -> None:
+    root = archives.labelme(tmp_path)
+    line = {"label": "scratch", "points": [[1, 1], [2, 2]], "shape_type": "linestrip"}
+    point = {"label": "dent", "points": [[1, 1]], "shape_type": "point"}
+    archives.labelme_json(root / "1.json", archives.polygon("dent"), line)
+    archives.labelme_json(root / "2.json", point)
+    dataset = load_dataset("labelme", root)
+    assert [r.defect_class for r in dataset.records] == ["good", "several", "dent"]
+    # places that are not outlined must not be taught as good
+    assert {(r.mask, r.boxes) for r in dataset.records} == {(None, ())}
+    assert dataset.card.traps.startswith("2 pictures hold a point or line")
+
+
 @pytest.mark.parametrize(
     "shape",
     [
-        {"label": "a", "points": [[1, 1], [2, 2]], "shape_type": "line"},
+        {"label": "a", "points": [[1, 1], [2, 2]], "shape_type": "mask", "mask": "AAAA"},
+        {"label": "a", "points": [[1, 1], [2, 2]], "shape_type": "mask", "mask": None},
+        {"label": "a", "points": [[30, 1], [2, 2]], "shape_type": "mask", "mask": PNG_3X3},
+        {"label": "a", "points": [[-1, 1], [2, 2]], "shape_type": "mask", "mask": PNG_3X3},
+        {"label": "a", "points": [[1, 1], [2, 2]], "shape_type": "spline"},
         {"label": "a", "points": [[1, 1], [2, 2]], "shape_type": "polygon"},
         {"label": "a", "points": [1, 2], "shape_type": "polygon"},
         {"points": [[1, 1]]},

@@ -9,7 +9,7 @@ from twonines.datasets.mask_sources import MaskFile, MaskRuns
 from twonines.datasets.masks import read_mask
 from twonines.datasets.record import Box, Dataset
 from twonines.datasets.registry import load_dataset
-from twonines.errors import DatasetError
+from twonines.errors import DatasetError, MaskError
 
 
 def marked(dataset: Dataset) -> list[int]:
@@ -65,6 +65,17 @@ def test_kolektor_palettes_and_repeated_parts(tmp_path: Path) -> None:
     assert groups["kos01"] == groups["kos26"] != groups["kos02"]
     assert groups["kos27"] == groups["kos34"]
     assert sorted(marked(dataset)) == [0] * 5 + [16] * 5
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [("kolektor-sdd", "kos02/Part1_label.bmp"), ("kolektor-sdd2", "train/10001_GT.png")],
+)
+def test_kolektor_without_a_mask_is_not_good(name: str, missing: str, tmp_path: Path) -> None:
+    root = getattr(archives, name.replace("-", "_"))(tmp_path)
+    (root / missing).unlink()
+    with pytest.raises(MaskError, match=f"{Path(missing).name} is no file"):
+        load_dataset(name, root)
 
 
 def test_kolektor2_passes_over_stray_copies(tmp_path: Path) -> None:

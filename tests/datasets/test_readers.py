@@ -214,9 +214,52 @@ def test_mvtec_masks_and_categories(tmp_path: Path) -> None:
         load_dataset("x-sdd:a", archives.x_sdd(tmp_path / "x"))
 
 
+@pytest.mark.parametrize("good", ["normal", "OK", "defect-free"])
+def test_mvtec_knows_good_by_every_usual_name(good: str, tmp_path: Path) -> None:
+    archives.mvtec(tmp_path / "bottle")
+    archives.mvtec(tmp_path / "cable")
+    for side in ("train", "test"):
+        (tmp_path / f"cable/{side}/good").rename(tmp_path / f"cable/{side}/{good}")
+    dataset = load_dataset("mvtec", tmp_path)
+    assert {r.attributes["category"] for r in dataset.records} == {"bottle", "cable"}
+    assert dataset.counts == {"good": 10, "scratch": 2} and dataset.card == CARDS["mvtec"]
+
+
+def test_mvtec_names_categories_without_good_parts(tmp_path: Path) -> None:
+    for name in ("bottle", "cable", "pill"):
+        archives.mvtec(tmp_path / name)
+    (tmp_path / "cable/train/good").rename(tmp_path / "cable/train/gut")
+    (tmp_path / "pill/train").rename(tmp_path / "pill/other")  # no category at all
+    dataset = load_dataset("mvtec", tmp_path)
+    assert {r.attributes["category"] for r in dataset.records} == {"bottle"}
+    assert dataset.card.traps.startswith("1 categories without train/good (cable) were left out.")
+
+
+def test_a_set_of_your_own_without_a_good_part_says_so(tmp_path: Path) -> None:
+    archives.picture(tmp_path / "p/0/a.png", 1)
+    archives.picture(tmp_path / "p/1/a.png", 2)
+    archives.lines(tmp_path / "parts.csv", "path,label", "p/0/a.png,0", "p/1/a.png,1")
+    said = "No class is named good, ok or normal, but 0, 1: every part counts as defective."
+    assert load_dataset("table", tmp_path).card.traps.startswith(said)
+    assert load_dataset("folder", tmp_path / "p").card.traps.startswith(said)
+
+
 def test_folder_knows_good(tmp_path: Path) -> None:
     dataset = load_dataset("folder", archives.folder(tmp_path))
     assert dataset.counts == {"good": 3, "dent": 3}
+
+
+def test_table_names_references(tmp_path: Path) -> None:
+    archives.picture(tmp_path / "p/a.png", 1)
+    golden = archives.picture(tmp_path / "golden/a.png", 2)
+    rows = ("path,label,reference", "p/a.png,dent,golden/a.png", "p/a.png,good,")
+    archives.lines(tmp_path / "parts.csv", *rows)
+    dataset = load_dataset("table", tmp_path)
+    assert [record.reference for record in dataset.records] == [golden, None]
+    assert check_dataset(dataset).faults == ()
+    golden.unlink()
+    kinds = [kind for _, kind, _ in check_dataset(dataset).faults]
+    assert kinds == ["reference_unreadable"]
 
 
 def test_table_csv_and_parquet_agree(tmp_path: Path) -> None:

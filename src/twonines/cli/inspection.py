@@ -8,6 +8,7 @@ import typer
 
 from twonines.cli.display import Stages, needs
 from twonines.cli.options import DATA_DIR, Provider, ProviderName, flag
+from twonines.errors import SettingsError
 from twonines.types import Image
 
 
@@ -214,7 +215,10 @@ def show(
     inspector = Inspector(session, max_tiles=max_tiles)
     with naming(image):
         inspection, drawn = explain(inspector, image.read_bytes(), golden)
-    out.write_bytes(encode_png(drawn))
+    try:
+        out.write_bytes(encode_png(drawn))
+    except OSError as exc:
+        raise SettingsError(f"out: {out} must be writable ({exc.strerror or exc})") from exc
     typer.echo(f"{inspection.verdict} score {inspection.score} class {inspection.defect_class}")
     typer.echo(f"overlay: {out}")
 

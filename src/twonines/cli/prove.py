@@ -73,7 +73,7 @@ def train(
         raise SettingsError(f"split: must be auto, official, grouped or random, got {split!r}")
     try:
         from twonines.benchmarks.teaching import teach_and_measure
-        from twonines.datasets.registry import load_dataset
+        from twonines.datasets.registry import load_dataset, met_traps
         from twonines.training.finetune_options import FinetuneOptions
         from twonines.training.teach import TeachOptions
     except ImportError as exc:
@@ -90,9 +90,12 @@ def train(
             input_size=input_size, threshold=threshold, views=views, task=task,
             overkill_aim=overkill_aim,
         )  # fmt: skip
+    loaded = load_dataset(dataset, root)
+    if traps := met_traps(loaded.card):
+        typer.echo(traps, err=True)
     with Stages() as stages:
         result = teach_and_measure(
-            load_dataset(dataset, root),
+            loaded,
             out,
             options,
             seed=seed,
