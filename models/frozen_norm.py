@@ -1,6 +1,7 @@
 """Convolutions with a frozen batch norm, as fast to train as they can be on processors."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from timm.layers import BatchNormAct2d, Conv2dSame, pad_same
@@ -25,9 +26,11 @@ class FoldedConv(nn.Module):
         self.weight, self.gain, self.shift = conv.weight, norm.weight, norm.bias
         self.register_buffer("mean", norm.running_mean.clone())
         self.register_buffer("deviation", torch.sqrt(norm.running_var + norm.eps))
-        self.stride, self.dilation, self.groups = conv.stride, conv.dilation, conv.groups
-        self.same = isinstance(conv, Conv2dSame)
-        self.padding = (0, 0) if self.same else conv.padding
+        self.same, padding = isinstance(conv, Conv2dSame), conv.padding
+        # Stride, padding, dilation and groups; what TensorFlow calls SAME is padded beforehand.
+        self.geometry: tuple[Any, ...] = (
+            conv.stride, (0, 0) if self.same else padding, conv.dilation, conv.groups
+        )  # fmt: skip
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of the one convolution that both make."""
@@ -37,23 +40,19 @@ class FoldedConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, D, h, w)."""
         if self.same:
-            x = pad_same(x, self.weight.shape[-2:], self.stride, self.dilation)
+            x = pad_same(x, self.weight.shape[-2:], self.geometry[0], self.geometry[2])
         weight, bias = self.folded()
-        geometry = (self.stride, self.padding, self.dilation, self.groups)
-        if self.groups > 1 and torch.is_autocast_enabled("cpu") and x.device.type == "cpu":
+        if self.geometry[-1] > 1 and torch.is_autocast_enabled("cpu") and x.device.type == "cpu":
             # Depthwise gradients in bfloat16 take processors ten times as long as in float32.
             with torch.autocast("cpu", enabled=False):
-                return functional.conv2d(x.float(), weight, bias, *geometry)
-        return functional.conv2d(x, weight, bias, *geometry)
+                return functional.conv2d(x.float(), weight, bias, *self.geometry)
+        return functional.conv2d(x, weight, bias, *self.geometry)
 
     def plain(self) -> nn.Conv2d:
         """The one convolution, for a network that is not trained any more."""
-        count, inputs, *kernel = self.weight.shape
+        count, inputs, height, width = self.weight.shape
         kind = Conv2dSame if self.same else nn.Conv2d
-        conv: nn.Conv2d = kind(
-            inputs * self.groups, count, tuple(kernel), self.stride, self.padding, self.dilation,
-            self.groups,
-        )  # fmt: skip
+        conv: nn.Conv2d = kind(inputs * self.geometry[-1], count, (height, width), *self.geometry)
         weight, bias = self.folded()
         conv.load_state_dict({"weight": weight.detach(), "bias": bias.detach()})
         return conv

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from twonines import __version__
-from twonines.datasets.checks import content_digest
+from twonines.datasets.content import content_digest, label_digest
 from twonines.datasets.record import Dataset, Record
 from twonines.datasets.splits import make_split
 from twonines.errors import DatasetError
@@ -180,6 +180,7 @@ def _open_run(
         "size": lesson.size,
         "seed": split.seed,
         "pictures": content_digest(split.train, lesson.dataset.root),
+        "labels": label_digest(split.train, lesson.dataset.root),
         "versions": (__version__, torch.__version__),
     }
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

@@ -145,8 +145,9 @@ def _reject(held: Answers, defective: npt.NDArray[np.bool_]) -> FloatArray:
         )
     middle, spread = held.signs.mean(0), np.maximum(held.signs.std(0), 1e-6)
     z = (held.signs - middle) / spread
-    told = held.signs.any(0)
-    choices = [*np.eye(len(told))[told], told / told.sum()]
+    told = np.flatnonzero(held.signs.any(0))
+    alone = np.eye(held.signs.shape[1])[told]
+    choices = [*alone, alone.mean(0)]
     weights = max(choices, key=lambda w: float(roc_auc_score(defective, z @ w)))
     slope, bias = _platt(z @ weights, defective)
     slopes = slope * weights / spread

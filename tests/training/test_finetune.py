@@ -298,7 +298,7 @@ def test_a_crop_teaches_only_the_kinds_that_it_shows(tmp_path: Path) -> None:
         exercises.change = lambda parts: {
             name: v2.functional.crop(value, **where)
             if isinstance(value, tv_tensors.TVTensor) else value for name, value in parts.items()
-        }  # type: ignore[assignment]  # fmt: skip
+        }  # fmt: skip
         return exercises[0]
 
     whole = Exercises(gallery, [0], None, 0)[0]
