@@ -41,7 +41,7 @@ def read(root: Path) -> Dataset:
                 class_name(str(label)),
                 group=str(row["group"]) if row.get("group") not in (None, "") else None,
                 official_split=side,
-                mask=MaskFile(root.parent / str(mask)) if mask else None,
+                mask=MaskFile(root.parent / str(mask), "palette") if mask else None,
             )
         )
     return finish(CARD, root.parent, records)
