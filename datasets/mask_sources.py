@@ -7,9 +7,10 @@ from typing import Literal
 MaskRule = Literal["above_127", "nonzero", "palette"]
 """Which values of a mask file mark a defect.
 
-``above_127``: grey above 127, since published masks have soft edges. ``nonzero``: any stored value
-above 0, a class number or palette index. ``palette``: as ``nonzero`` where the file is a palette or
-holds nothing above 1, else as ``above_127``.
+``above_127``: grey above 127 of 255, since published masks have soft edges; 16 bits are scaled.
+``nonzero``: any stored value above 0, a class number or palette index. ``palette``: as ``nonzero``
+where the file is a palette or holds nothing above 1, else as ``above_127``; for masks of one's own,
+which tools write in either way.
 """
 
 Point = tuple[float, float]

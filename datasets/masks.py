@@ -97,14 +97,25 @@ def _read(source: MaskSource, size: Size) -> Mask:
 
 
 def _marked(image: Image.Image, rule: MaskRule) -> Mask:
-    """The stored values decide for palettes, the grey values else."""
-    palette = image.mode == "P"
-    raw = np.asarray(image if palette else image.convert("L"), np.uint8)
+    """Where a rule asks for them the stored values decide, else grey values of 8 bits."""
+    if image.mode == "F":
+        raise ValueError("must have 8 or 16 bits a value, got 32-bit float")
+    palette, deep = image.mode == "P", image.mode.startswith("I")
+    raw: npt.NDArray[Any] = np.asarray(image if palette or deep else image.convert("L"))
     if image.mode == "1":
         raw = (raw > 0).astype(np.uint8)
     if rule == "nonzero" or (rule == "palette" and (palette or raw.max(initial=0) <= 1)):
         return raw > 0
-    return np.asarray(image.convert("L"), np.uint8) > MASK_THRESHOLD
+    return (_scaled(raw) if deep else np.asarray(image.convert("L"))) > MASK_THRESHOLD
+
+
+def _scaled(raw: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
+    """16 bits to 8, as pictures are read; Pillow would cut off what is above 255."""
+    low, high = int(raw.min(initial=0)), int(raw.max(initial=0))
+    if low < 0 or high > 65535:
+        raise ValueError(f"must have 8 or 16 bits a value, got [{low}, {high}]")
+    scaled: npt.NDArray[np.uint32] = (raw.astype(np.uint32) + 128) // 257
+    return scaled
 
 
 def _read_mat(source: MaskMat) -> Mask:

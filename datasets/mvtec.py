@@ -14,7 +14,7 @@ from twonines.datasets.layout import (
     nearest,
     pictures,
 )
-from twonines.datasets.mask_sources import MaskFile
+from twonines.datasets.mask_sources import MaskFile, MaskRule
 from twonines.datasets.record import Archive, Dataset, DatasetCard, Record
 from twonines.errors import DatasetError
 from twonines.types import GOOD
@@ -115,7 +115,9 @@ def _read(card: DatasetCard, root: Path) -> Dataset:
     base = categories[0] if len(categories) == 1 else categories[0].parent
     if {category.parent for category in categories} not in ({base}, {base.parent}):
         raise DatasetError(f"root: must hold one set of categories, {root} holds several")
-    records = [record for one in categories for record in _category(one)]
+    # Published masks have soft edges; of one's own anybody's tool may write class numbers.
+    rule: MaskRule = "palette" if card is CARD else "above_127"
+    records = [record for one in categories for record in _category(one, rule)]
     return finish(_card(card, root, categories), base, records)
 
 
@@ -144,13 +146,13 @@ def _has_good(category: Path) -> bool:
     return train.is_dir() and any(class_name(one.name) == GOOD for one in folders(train))
 
 
-def _category(root: Path) -> list[Record]:
+def _category(root: Path, rule: MaskRule) -> list[Record]:
     return [
         Record(
             path,
             class_name(folder.name),
             official_split=side,
-            mask=_mask(root / "ground_truth" / folder.name, path.stem),
+            mask=_mask(root / "ground_truth" / folder.name, path.stem, rule),
             attributes={"category": root.name},
         )
         for side in SIDES
@@ -160,9 +162,9 @@ def _category(root: Path) -> list[Record]:
     ]
 
 
-def _mask(folder: Path, stem: str) -> MaskFile | None:
+def _mask(folder: Path, stem: str, rule: MaskRule) -> MaskFile | None:
     """The mask of a picture: MVTec and MPDD add ``_mask``, BTAD keeps the name."""
     for name in (f"{stem}_mask.png", f"{stem}.png", f"{stem}.bmp"):
-        if mask := existing(folder / name):
+        if mask := existing(folder / name, rule):
             return mask
     return None

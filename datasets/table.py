@@ -42,7 +42,7 @@ def read(root: Path) -> Dataset:
                 class_name(str(label)),
                 group=str(row["group"]) if row.get("group") not in (None, "") else None,
                 official_split=side,
-                mask=MaskFile(root.parent / str(mask)) if mask else None,
+                mask=MaskFile(root.parent / str(mask), "palette") if mask else None,
                 reference=root.parent / str(reference) if reference else None,
             )
         )

@@ -1,14 +1,18 @@
 """What the labels of a picture say of its places: masks, boxes, or only the picture's class."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PILImage
 
 from twonines.datasets.masks import Mask, read_mask
+from twonines.datasets.pictures import upright_size
 from twonines.datasets.record import Record
+from twonines.errors import DatasetError
+from twonines.models.providers import available_threads
 from twonines.types import FloatArray
 
 MOST_PICTURES = 512
@@ -36,6 +40,52 @@ class Marks:
 def is_located(record: Record) -> bool:
     """True where a mask or a box says where the defect is."""
     return record.is_defective and (record.mask is not None or bool(record.boxes))
+
+
+@dataclass(frozen=True, slots=True)
+class MaskCount:
+    """How many masks of defective pictures were read, and how many of them mark nothing."""
+
+    read: int
+    empty: int
+
+
+def drop_empty_masks(records: Sequence[Record]) -> tuple[tuple[Record, ...], MaskCount]:
+    """The records in order, without the masks that mark nothing on a defective picture.
+
+    Such a mask does not say that the picture is good everywhere, but that nobody marked it, or
+    that its values are read by another rule than they were written by: what is left says where
+    the defect is as much as a mask that is not there.
+
+    Raises:
+        DatasetError: every mask of a defective picture is empty.
+        MaskError: a mask is missing, cannot be decoded or has another size.
+    """
+    with ThreadPoolExecutor(available_threads()) as pool:
+        empty = list(pool.map(_is_empty, records))
+    count = MaskCount(sum(one is not None for one in empty), sum(map(bool, empty)))
+    if count.empty and count.empty == count.read:
+        first = records[empty.index(True)].path.name
+        raise DatasetError(
+            f"masks: at least one must mark a defect, all {count.empty} of the defective pictures "
+            f"are empty, as that of {first}; grey marks from 128 of 255 on (of 16 bits from 32768 "
+            "on), a palette and 0 with 1 from 1 on; --recipe teach --task classify reads no masks"
+        )
+    kept = (replace(r, mask=None) if e else r for r, e in zip(records, empty, strict=True))
+    return tuple(kept), count
+
+
+def _is_empty(record: Record) -> bool | None:
+    """None where there is no mask to look at."""
+    if record.mask is None or not record.is_defective:
+        return None
+    try:
+        with PILImage.open(record.path) as image:
+            size = upright_size(image)
+    except Exception:  # on broken bytes a decoder may raise anything; who reads it names it
+        return None
+    mask = read_mask(record, size)
+    return mask is not None and not mask.any()
 
 
 def choose_pictures(

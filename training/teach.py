@@ -7,7 +7,7 @@ import json
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -30,7 +30,7 @@ from twonines.training.export import graph_digest, write_model
 from twonines.training.finetune import finetune
 from twonines.training.lesson import Lesson, Report, TaskChoice, Taught, TeachOptions
 from twonines.training.limits import learn_quality
-from twonines.training.marks import is_located
+from twonines.training.marks import MaskCount, drop_empty_masks, is_located
 from twonines.training.parity import HttpScores, Parity, check_parity
 from twonines.training.segment import teach_segments
 from twonines.types import Inspection
@@ -58,13 +58,17 @@ DETECT_PIXELS = 640
 
 @dataclass(frozen=True, slots=True)
 class TeachResult:
-    """Where the model is, what it scored on the test split and what each stage took."""
+    """Where the model is, what it scored on the test split and what each stage took.
+
+    ``masks`` counts those of training and calibration, where the task reads masks.
+    """
 
     model: Path
     card: ModelCard
     split: Split
     parity: Parity
     seconds: dict[str, float]
+    masks: MaskCount = MaskCount(0, 0)
 
 
 def teach(
@@ -81,7 +85,8 @@ def teach(
     """Teach a model and write ``out/model.onnx``, ``card.json`` and ``timings.json``.
 
     Raises:
-        DatasetError: the split leaves a task without the pictures that it needs.
+        DatasetError: the split leaves a task without the pictures that it needs, or every mask
+            of a defective picture is empty.
         GateError: PyTorch, ONNX and HTTP disagree; no model is written then.
     """
     if not split.test:
@@ -95,7 +100,10 @@ def teach(
     )
     size = (side, side)
     out.mkdir(parents=True, exist_ok=True)
-    lesson = Lesson(dataset, split, options, task, size, out, cache, report)
+    masks, told = MaskCount(0, 0), split
+    if whole or task == "segment":
+        told, masks = _without_empty_masks(split)
+    lesson = Lesson(dataset, told, options, task, size, out, cache, report)
     clock = lesson.clock
     taught = finetune(lesson) if whole else _LESSONS[task](lesson)
     # A model of an earlier run must not be taken for one that passed this run's gate.
@@ -128,7 +136,7 @@ def teach(
     candidate.replace(out / "model.onnx")
     (out / "card.json").write_text(json.dumps(card.public(), indent=2, ensure_ascii=False) + "\n")
     (out / "timings.json").write_text(json.dumps(clock.seconds, indent=2) + "\n")
-    return TeachResult(out / "model.onnx", card, split, parity, clock.seconds)
+    return TeachResult(out / "model.onnx", card, split, parity, clock.seconds, masks)
 
 
 @contextmanager
@@ -139,6 +147,12 @@ def _left_only_if_good(candidate: Path) -> Iterator[None]:
     except BaseException:
         candidate.unlink(missing_ok=True)
         raise
+
+
+def _without_empty_masks(split: Split) -> tuple[Split, MaskCount]:
+    records, masks = drop_empty_masks((*split.train, *split.calibration))
+    count = len(split.train)
+    return replace(split, train=records[:count], calibration=records[count:]), masks
 
 
 def choose_task(split: Split, wanted: TaskChoice = "auto") -> Task:

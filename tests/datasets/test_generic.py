@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.datasets import archives
-from twonines.datasets.mask_sources import MaskPolygons, MaskUnion
+from twonines.datasets.mask_sources import MaskFile, MaskPolygons, MaskUnion
 from twonines.datasets.masks import read_mask
 from twonines.datasets.record import Box
 from twonines.datasets.registry import CARDS, load_dataset
@@ -220,3 +220,22 @@ def test_labelme_bad_shape(shape: dict[str, Any], tmp_path: Path) -> None:
     archives.labelme_json(root / "2.json", shape)
     with pytest.raises(DatasetError, match="2.json"):
         load_dataset("labelme", root)
+
+
+@pytest.mark.parametrize("name", ["table", "mvtec"])
+def test_masks_of_ones_own_may_hold_class_numbers(name: str, tmp_path: Path) -> None:
+    root = getattr(archives, name)(tmp_path)
+    record = next(r for r in load_dataset(name, root).records if r.mask is not None)
+    assert isinstance(record.mask, MaskFile)
+    archives.mask(record.mask.path, 4, value=1)
+    first = read_mask(record, (24, 32))
+    archives.palette_mask(record.mask.path, 2)  # dark in its palette, as VOC tools write them
+    second = read_mask(record, (24, 32))
+    assert first is not None and second is not None
+    assert first.sum() == second.sum() == 16
+
+
+def test_published_masks_keep_their_soft_edges_out(tmp_path: Path) -> None:
+    root = archives.mvtec_ad(tmp_path)
+    masks = [r.mask for r in load_dataset("mvtec-ad", root).records if r.mask is not None]
+    assert masks and all(isinstance(m, MaskFile) and m.rule == "above_127" for m in masks)

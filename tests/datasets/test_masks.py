@@ -68,6 +68,28 @@ def test_a_bitmap_of_one_bit(tmp_path: Path) -> None:
         assert read(MaskFile(tmp_path / "m.png", rule)).sum() == 24
 
 
+@pytest.mark.parametrize(
+    ("value", "marked"), [(200, 0), (32767, 0), (32768, 16), (65535, 16), (1, 16)]
+)
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bits_are_scaled(value: int, marked: int, suffix: str, tmp_path: Path) -> None:
+    pixels = np.zeros(SIZE, np.uint16)
+    pixels[:4, :4] = value
+    Image.fromarray(pixels).save(tmp_path / f"m.{suffix}")
+    assert read(MaskFile(tmp_path / f"m.{suffix}", "palette")).sum() == marked
+    assert read(MaskFile(tmp_path / f"m.{suffix}")).sum() == (marked if value > 1 else 0)
+    assert read(MaskFile(tmp_path / f"m.{suffix}", "nonzero")).sum() == 16
+
+
+def test_values_of_no_known_range_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full(SIZE, 0.7, np.float32)).save(tmp_path / "float.tif")
+    Image.fromarray(np.full(SIZE, 70000, np.int32)).save(tmp_path / "long.tif")
+    for name in ("float.tif", "long.tif"):
+        with pytest.raises(MaskError, match=f"{name} must be .*8 or 16 bits") as caught:
+            read(MaskFile(tmp_path / name))
+        assert caught.value.kind == "mask_unreadable"
+
+
 def test_polygons() -> None:
     mask = read(MaskPolygons((((2, 3), (5, 3), (5, 8), (2, 8)),)))
     assert mask[3:9, 2:6].all() and mask.sum() == 24

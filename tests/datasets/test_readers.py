@@ -270,7 +270,7 @@ def test_table_csv_and_parquet_agree(tmp_path: Path) -> None:
     rows = [dict(zip(names, line.split(","), strict=True)) for line in lines[1:]]
     parquet.write_table(pa.Table.from_pylist(rows), root / "parts.parquet")
     assert load_dataset("table", root / "parts.parquet").records == first.records
-    assert first.records[1].mask == MaskFile(root / "m/1.png")
+    assert first.records[1].mask == MaskFile(root / "m/1.png", "palette")
     assert [r.group for r in first.records] == ["part0", "part0", "part1", "part1"]
     with pytest.raises(DatasetError, match="2 tables"):
         load_dataset("table", root)

@@ -19,6 +19,7 @@ from twonines.models.decision import decide
 from twonines.models.providers import make_runtime, openvino_devices
 from twonines.models.session import InspectionSession
 from twonines.types import FloatArray as Floats
+from twonines.types import Verdict
 
 
 def bright(values: list[int]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -120,7 +121,7 @@ def test_detector_gives_boxes(tmp_path: Path) -> None:
     outputs = session.run(bright([0, 128, 255]))
     assert outputs.boxes is not None and outputs.boxes.shape == (3, 2, 4)
     found = decide(outputs, session.card, [(64, 64)] * 3)
-    assert found[0].regions == ()  # accepted
+    assert found[0].verdict is Verdict.REVIEW  # the score accepts what has a box
     assert [region.box for region in found[2].regions] == [(8, 16, 24, 32)]
     assert found[2].regions[0].defect_class == "scratch"
     assert found[2].regions[0].area == 16 * 16

@@ -1,5 +1,6 @@
 """What masks, boxes and labels say of the places of a picture."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 
 from twonines.datasets.mask_sources import MaskFile
 from twonines.datasets.record import Box, Record
-from twonines.errors import MaskError
+from twonines.errors import DatasetError, MaskError
 from twonines.training import marks
 from twonines.training.marks import (
     BOX_SHARE,
@@ -16,6 +17,7 @@ from twonines.training.marks import (
     UNKNOWN,
     choose_pictures,
     cover_of,
+    drop_empty_masks,
     is_located,
     read_marks,
 )
@@ -89,6 +91,48 @@ def test_a_kind_without_a_name_is_unknown() -> None:
 def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MaskError, match="mask"):
         read_marks(Record(PATH, "dent", mask=write_mask(tmp_path)), (9, 16), (4, 8), KINDS)
+
+
+def part(root: Path, name: str, defect_class: str, marked: int) -> Record:
+    """A picture of 16 by 8 pixels with a mask of ``marked`` rows."""
+    Image.new("RGB", (16, 8)).save(root / f"{name}.png")
+    pixels = np.zeros((8, 16), np.uint8)
+    pixels[:marked] = 255
+    Image.fromarray(pixels).save(root / f"{name}_mask.png")
+    return Record(root / f"{name}.png", defect_class, mask=MaskFile(root / f"{name}_mask.png"))
+
+
+def test_an_empty_mask_tells_no_place(tmp_path: Path) -> None:
+    marked, empty = part(tmp_path, "a", "dent", 2), part(tmp_path, "b", "dent", 0)
+    boxed = replace(part(tmp_path, "c", "dent", 0), boxes=(Box(0, 0, 4, 4, "dent"),))
+    good, bare = part(tmp_path, "d", "good", 0), Record(PATH, "dent")
+    records, count = drop_empty_masks([empty, marked, good, boxed, bare])
+    assert (count.read, count.empty) == (3, 2)
+    assert records[0] == replace(empty, mask=None) and records[3] == replace(boxed, mask=None)
+    assert (records[1], records[2], records[4]) == (marked, good, bare)
+    assert np.isnan(read_marks(records[0], (8, 16), (4, 8), KINDS).cover).all()
+    assert np.isnan(read_marks(records[3], (8, 16), (4, 8), KINDS).cover).sum() == 4
+    assert drop_empty_masks([good, bare])[1].read == 0
+
+
+def test_masks_that_all_are_empty_are_refused(tmp_path: Path) -> None:
+    records = [part(tmp_path, f"{i}", "dent", 0) for i in range(3)]
+    with pytest.raises(DatasetError, match="all 3 of the defective pictures are empty, as .*0.png"):
+        drop_empty_masks(records)
+
+
+def test_a_picture_that_cannot_be_read_keeps_its_mask(tmp_path: Path) -> None:
+    broken = part(tmp_path, "a", "dent", 0)
+    broken.path.write_bytes(b"x")  # teaching names it, with all others that are broken
+    records, count = drop_empty_masks([broken])
+    assert records == (broken,) and count.read == 0
+
+
+def test_a_mask_of_another_size_is_named_before_anything_is_taught(tmp_path: Path) -> None:
+    record = part(tmp_path, "a", "dent", 2)
+    Image.new("RGB", (17, 8)).save(record.path)
+    with pytest.raises(MaskError, match="a_mask.png"):
+        drop_empty_masks([record])
 
 
 def test_located_is_a_defect_with_a_mark(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner
 
@@ -14,6 +16,7 @@ from tests.training.defects import KINDS, SIDE, make_parts
 from twonines.benchmarks.bench import run_bench
 from twonines.benchmarks.teaching import teach_and_measure
 from twonines.cli.app import app
+from twonines.datasets.mask_sources import MaskFile
 from twonines.datasets.masks import read_mask
 from twonines.datasets.record import Dataset, Record
 from twonines.datasets.splits import Split
@@ -27,6 +30,7 @@ from twonines.training import segment
 from twonines.training.export import Reference, export_backbone
 from twonines.training.features import FeatureExtractor
 from twonines.training.lesson import Lesson, Taught
+from twonines.training.marks import Marks, read_marks
 from twonines.training.regions import SMALLEST_AREAS, THRESHOLDS
 from twonines.training.segment import learn_places, read_levels
 from twonines.training.teach import _LESSONS as TASKS
@@ -163,6 +167,39 @@ def test_pictures_without_marks_are_refused(parts: Dataset, cache: Path, tmp_pat
     with pytest.raises(DatasetError, match="a mask or boxes, got none; --task classify"):
         teach_and_measure(plain, tmp_path, replace(SMALL, task="segment"), cache=cache)
     assert not (tmp_path / "model.onnx").exists()
+
+
+def test_empty_masks_are_told_and_not_taught(
+    masked: Dataset, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blank = tmp_path / "blank.png"
+    Image.new("L", SIZE).save(blank)
+    bad = [r.path for r in masked.records if r.is_defective]
+
+    def emptied(count: int) -> Dataset:
+        few = set(bad[:: max(1, len(bad) // count)][:count])
+        records = (replace(r, mask=MaskFile(blank)) if r.path in few else r for r in masked.records)
+        return replace(masked, records=tuple(records))
+
+    asked: list[Record] = []
+
+    def watched(record: Record, *rest: Any) -> Marks:
+        asked.append(record)
+        return read_marks(record, *rest)
+
+    monkeypatch.setattr(segment, "read_marks", watched)
+    result = teach_and_measure(emptied(8), tmp_path / "run", SMALL, cache=cache)
+    taught = (*result.split.train, *result.split.calibration)
+    told = sum(r.mask is not None and r.is_defective for r in taught)
+    empty = sum(r.mask == MaskFile(blank) for r in taught)
+    assert (result.masks.read, result.masks.empty) == (told, empty) and empty >= 4
+    in_training = sum(r.mask == MaskFile(blank) for r in result.split.train)
+    assert sum(r.is_defective and r.mask is None for r in asked) == in_training > 0
+    held = sum(r.is_defective and r.mask != MaskFile(blank) for r in result.split.calibration)
+    assert result.card.calibration.parameters["masks"] == held
+    with pytest.raises(DatasetError, match="masks: at least one must mark a defect"):
+        teach_and_measure(emptied(len(bad)), tmp_path / "none", SMALL, cache=cache)
+    assert not (tmp_path / "none/model.onnx").exists()
 
 
 @pytest.fixture(scope="module")

@@ -112,6 +112,12 @@ def train(
         typer.echo(
             f"dropped from the test: {len(parts.dropped)} pictures that also stand in training"
         )
+    if result.masks.empty:
+        typer.echo(
+            f"masks: {result.masks.empty} of {result.masks.read} of defective pictures mark "
+            "nothing; their pictures are taught as defective at an unknown place",
+            err=True,
+        )
     if result.card.task == "anomaly":
         held = result.card.calibration
         typer.echo(
