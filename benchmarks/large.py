@@ -2,9 +2,9 @@
 
 ``python -m twonines.benchmarks.large``. Generated brushed metal: streaks, uneven light and grain,
 with a dark spot of 6 pixels on the defective parts. A map is taught on pieces of the model's input
-size, the model is set to work in tiles, its threshold is set on large good pictures, since a
-picture of hundreds of tiles has as many chances of a false alarm, and other large pictures tell
-how many spots are found and how many good pictures are rejected.
+size, `twonines tile --good` sets the model to work in tiles and its threshold and limits on large
+good pictures, and other large pictures tell how many spots are found and how many good pictures
+are rejected.
 """
 
 import json
@@ -31,6 +31,7 @@ from twonines.models.inspector import Inspector
 from twonines.models.session import InspectionSession
 from twonines.training.features import default_cache
 from twonines.training.lesson import TeachOptions
+from twonines.training.merged import HIGHEST
 from twonines.training.retile import tile_model
 from twonines.types import GOOD, FloatArray, Image, Verdict
 
@@ -105,6 +106,17 @@ def make_pieces(root: Path, count: int, side: int, looks: Looks, seed: int) -> D
     return Dataset(CARD, root, tuple(records))
 
 
+def write_good(folder: Path, count: int, side: int, seed: int) -> Path:
+    """Large good pictures for `tile`, whose threshold and limits they set."""
+    folder.mkdir()
+    rng = np.random.default_rng(seed)
+    label = "good pictures to set the threshold on"
+    for index in track(range(count), label, console=Console(stderr=True)):
+        grey = to_image(brushed_metal((side, side), rng))[:, :, 0]
+        PILImage.fromarray(grey).save(folder / f"{index}.png", compress_level=1)
+    return folder
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What the tiled model said of one large picture.
@@ -145,31 +157,17 @@ def run_large(
     pictures: int, held: int, side: int, pieces: int, looks: Looks, *, seed: int, cache: Path,
     tile: int = TILE,
 ) -> dict[str, Any]:  # fmt: skip
-    """Teach, tile, set the threshold on ``held`` good pictures, and look at twice ``pictures``.
-
-    The threshold lies clearly above the highest score of the held-out good pictures, and never
-    below that of the taught model. The limits of novelty and of a picture's own quality are left
-    out: they were learnt on pieces and say nothing of a whole large picture.
-    """
+    """Teach, tile with ``held`` good pictures, and look at twice ``pictures`` others."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         dataset = make_pieces(place / "pieces", pieces, tile, looks, seed)
         options = TeachOptions(input_size=tile)
         taught = teach_and_measure(dataset, place / "run", options, seed=seed, cache=cache)
-        tile_model(taught.model, place / "tiled.onnx", overlap=0.25, scale=1.0)
+        card = tile_model(
+            taught.model, place / "tiled.onnx", overlap=0.25, scale=1.0,
+            good=write_good(place / "good", held, side, seed + 1),
+        )  # fmt: skip
         session = InspectionSession.load(place / "tiled.onnx")
-    inspector = Inspector(session)
-    quiet = [
-        s.score
-        for s in track(
-            look(inspector, held, side, looks, defective=False, seed=seed + 1),
-            "good pictures for the threshold", held, console=Console(stderr=True),
-        )
-    ]  # fmt: skip
-    card = session.card
-    threshold = max(card.policy.threshold, raised(max(quiet)))
-    policy = card.policy.model_copy(update={"threshold": threshold, "novelty_limit": None})
-    session.card = card.model_copy(update={"policy": policy, "quality": None})
     inspector = Inspector(session)
     seen: dict[bool, list[Seen]] = {}
     for defective in (False, True):
@@ -189,9 +187,9 @@ def run_large(
         "pieces_auroc": taught.card.metrics["auroc"].value,
         "teach_seconds": sum(taught.seconds.values()),
         "tiles": every[0].tiles,
-        "taught_threshold": card.policy.threshold,
-        "threshold": threshold,
-        "highest_good_held_out": max(quiet),
+        "taught_threshold": taught.card.policy.threshold,
+        "threshold": card.policy.threshold,
+        "highest_good_held_out": card.calibration.parameters[HIGHEST],
         "recall": rate_json(st.rate(sum(rejected[True]), pictures)),
         "recall_at_the_spot": rate_json(st.rate(sum(found), pictures)),
         "overkill": rate_json(st.rate(sum(rejected[False]), pictures)),
@@ -201,15 +199,9 @@ def run_large(
     }
 
 
-def raised(score: float) -> float:
-    """A threshold clearly above a score: its logit and 2 more, at most 0.999."""
-    inner = min(max(score, 1e-6), 0.999)
-    return min(1 / (1 + (1 - inner) / inner * float(np.exp(-2))), 0.999)
-
-
 def main(
     pictures: Annotated[int, typer.Option(min=1, help="Good ones, and as many defective.")] = 20,
-    held: Annotated[int, typer.Option(min=1, help="Good ones that set the threshold.")] = 10,
+    held: Annotated[int, typer.Option(min=1, help="Good ones for `tile --good`.")] = 10,
     side: Annotated[int, typer.Option(min=256, help="Side of a large picture in pixels.")] = 4096,
     pieces: Annotated[int, typer.Option(min=40, help="Good and defective pieces taught.")] = 150,
     spot: Annotated[float, typer.Option(min=2, help="Diameter of a spot in pixels.")] = 6.0,

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twonines.benchmarks.large import Looks, add_spot, brushed_metal, raised, run_large, to_image
+from twonines.benchmarks.large import Looks, add_spot, brushed_metal, run_large, to_image
 
 
 def test_a_spot_is_as_large_and_as_dark_as_was_asked() -> None:
@@ -26,12 +26,6 @@ def test_metal_differs_and_is_a_picture() -> None:
     # Streaks: neighbours in a row are more alike than neighbours in a column.
     grey = one[:, :, 0].astype(float)
     assert np.abs(np.diff(grey, axis=1)).mean() < np.abs(np.diff(grey, axis=0)).mean()
-
-
-def test_the_threshold_lies_above_every_good_picture() -> None:
-    assert raised(0.5) == pytest.approx(1 / (1 + np.exp(-2)))
-    assert 0.2 < raised(0.2) < 0.9 and raised(0.99999) == 0.999
-    assert raised(0.0) < 1e-4
 
 
 def test_a_taught_model_finds_spots_in_tiles(

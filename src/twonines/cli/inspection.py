@@ -244,20 +244,42 @@ def tile(
     scale: Annotated[
         float, typer.Option(help="Pictures are resized by this factor before they are cut.")
     ] = 1.0,
+    good: Annotated[
+        Path | None,
+        typer.Option(help="Folder of large pictures of good parts; sets threshold and limits."),
+    ] = None,
+    max_tiles: Annotated[int, typer.Option(help="A good picture of more is refused.")] = 1024,
 ) -> None:
     """Let a model look at large pictures in tiles of its input.
 
-    The new file keeps the weights and the policy. Metrics and certificate are taken off its card,
-    since they were measured on whole pictures: a picture of many tiles has as many chances of a
-    false alarm, so measure the new file and set its threshold on pictures in tiles.
+    The new file keeps the weights. Metrics, certificate and the limits of quality and novelty are
+    taken off its card, since they were measured on whole inputs. A picture of many tiles has as
+    many chances of a false alarm: give --good, so that threshold and limits are set in tiles.
     """
     try:
+        from twonines.training.merged import HIGHEST, most_rejected
         from twonines.training.retile import tile_model
     except ImportError as exc:
         raise needs("train", exc) from exc
-    card = tile_model(model, out, overlap=overlap, scale=scale)
+    with Stages() as stages:
+        card = tile_model(
+            model, out, overlap=overlap, scale=scale, good=good, max_tiles=max_tiles, report=stages
+        )
     height, width = card.input_size
     typer.echo(f"tiles of {height} x {width}, overlap {overlap:g}, scale {scale:g}")
+    if card.quality is None:
+        typer.echo(
+            f"threshold {card.policy.threshold:.4g} as without tiles, no limits of quality and "
+            "novelty: set all three with --good FOLDER, large pictures of good parts",
+            err=True,
+        )
+    else:
+        count, highest = card.quality.n, card.calibration.parameters[HIGHEST]
+        typer.echo(
+            f"threshold {card.policy.threshold:.4g}, above {highest:.4g}, "
+            f"the highest score of {count} good pictures; of others at most "
+            f"{most_rejected(count):.1%} score higher than these (95 % confidence)"
+        )
     typer.echo(f"model: {out}")
 
 
