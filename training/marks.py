@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image as PILImage
 
 from twonines.datasets.masks import Mask, read_mask
-from twonines.datasets.pictures import upright_size
+from twonines.datasets.orientation import upright_size
 from twonines.datasets.record import Record
 from twonines.errors import DatasetError
 from twonines.models.providers import available_threads

@@ -105,4 +105,5 @@ def raised(score: float) -> float:
 
 def most_rejected(pictures: int) -> float:
     """The most good parts, as a share, that may score above all ``pictures``; 95 % confidence."""
-    return 1 - 0.05 ** (1 / pictures)
+    share: float = 1 - 0.05 ** (1 / pictures)
+    return share

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import onnx
 from pydantic import ValidationError
@@ -60,7 +61,7 @@ def tile_model(
         raise SettingsError(f"out: must be another file than the model, got {out}")
     session = InspectionSession.load(model, execution_provider="cpu")
     _check_model(session.card, model, good)
-    taken_off = {"metrics": {}, "parity": {}, "certificate": None, "quality": None}
+    taken_off: dict[str, Any] = {"metrics": {}, "parity": {}, "certificate": None, "quality": None}
     card = session.card.model_copy(update={"tiling": tiling, **taken_off})
     if good is not None:
         session.card = card
