@@ -21,7 +21,6 @@ from twonines.models.outputs import Outputs
 from twonines.models.providers import available_threads
 from twonines.models.session import InspectionSession
 from twonines.training.export import TOLERANCE
-from twonines.training.features import image_batches
 from twonines.types import FloatArray, Image, Inspection
 
 BATCH = 8
@@ -39,7 +38,6 @@ LEAST_BOX = 0.05
 """Boxes of a lower score need no counterpart: the weakest are cut off by their number."""
 HttpScores = Callable[[Path, Sequence[Record]], tuple[FloatArray, list[str]]]
 """(model, pictures) -> scores (N,) and verdicts that the HTTP service gives."""
-Decide = Callable[[Outputs], list[Inspection]]
 Difference = tuple[str, FloatArray, float]
 """What is compared, its difference on each picture (N,), and how large that may be."""
 
@@ -58,12 +56,13 @@ def check_parity(
     reference: nn.Module,
     model: Path,
     records: Sequence[Record],
-    decide: Decide,
     http_scores: HttpScores | None,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Parity:
     """Compare PyTorch, ONNX and HTTP on every picture, and the session's batch sizes on some.
+
+    Verdicts are those of the model's card, by the pictures' own features too, as it is served.
 
     Raises:
         GateError: scores, class scores, map, kinds, novelty or boxes differ by more than they
@@ -74,12 +73,15 @@ def check_parity(
     inspector = Inspector(session)
     _check_batch_sizes(reference, session, _spread(records, max(BATCH_SIZES)), inspector)
     worst, scores, mine = 0.0, [], []
-    for images, part in zip(_feeds(records, inspector, BATCH), _parts(records, BATCH), strict=True):
+    batches = _prepared(records, inspector, BATCH)
+    for pictures, part in zip(batches, _parts(records, BATCH), strict=True):
+        images = _feed(pictures)
         outputs, expected = session.run(*images), _ask(reference, session, images)
         paths = [record.path for record in part]
         worst = max(worst, _compare("PyTorch", expected, outputs, paths))
-        decided = decide(outputs)
-        _same_verdicts("PyTorch", _verdicts(decide(expected)), _verdicts(decided), paths)
+        decided = inspector.decide(outputs, pictures)
+        theirs = inspector.decide(expected, pictures)
+        _same_verdicts("PyTorch", _verdicts(theirs), _verdicts(decided), paths)
         scores.append(outputs.score)
         mine += decided
         if progress:
@@ -114,7 +116,7 @@ def _check_batch_sizes(
     inspector: Inspector,
 ) -> None:
     """Give the session the same pictures in every batch size; few pictures come repeatedly."""
-    feeds = list(_feeds(records, inspector, BATCH))
+    feeds = [_feed(pictures) for pictures in _prepared(records, inspector, BATCH)]
     expected = join([_ask(reference, session, feed) for feed in feeds])
     columns = [np.concatenate(column) for column in zip(*feeds, strict=True)]
     for size in BATCH_SIZES:
@@ -135,19 +137,14 @@ def _parts(records: Sequence[Record], size: int) -> Iterator[Sequence[Record]]:
     return (records[start : start + size] for start in range(0, len(records), size))
 
 
-def _feeds(
+def _prepared(
     records: Sequence[Record], inspector: Inspector, size: int
-) -> Iterator[tuple[Image, ...]]:
-    """What the session takes, as the service prepares it: pictures, and aligned references."""
-    if not inspector.card.reference:
-        paths = [record.path for record in records]
-        input_size = inspector.session.input_size
-        yield from ((images,) for images in image_batches(paths, input_size, size))
-        return
+) -> Iterator[list[Prepared]]:
+    """Batches of pictures as the service prepares them, with aligned references."""
 
     def prepare(record: Record) -> Prepared:
         golden = None
-        if record.reference is not None:
+        if inspector.card.reference and record.reference is not None:
             with naming(record.reference):
                 golden = decode(record.reference.read_bytes())
         with naming(record.path):
@@ -155,9 +152,14 @@ def _feeds(
 
     with ThreadPoolExecutor(available_threads()) as pool:
         for part in _parts(records, size):
-            pairs = list(pool.map(prepare, part))
-            others = [pair.reference for pair in pairs if pair.reference is not None]
-            yield np.stack([pair.image for pair in pairs]), np.stack(others)
+            yield list(pool.map(prepare, part))
+
+
+def _feed(pictures: Sequence[Prepared]) -> tuple[Image, ...]:
+    """What the session takes: pictures, and references where it compares."""
+    images = np.stack([picture.image for picture in pictures])
+    others = [picture.reference for picture in pictures if picture.reference is not None]
+    return (images, np.stack(others)) if others else (images,)
 
 
 def _ask(reference: nn.Module, session: InspectionSession, feed: tuple[Image, ...]) -> Outputs:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image as PILImage
 from torch import Tensor, nn
 
 from tests.conftest import tiny_card, write_tiny_model
@@ -15,13 +16,13 @@ from twonines.benchmarks.teaching import http_scores
 from twonines.datasets.record import Record
 from twonines.errors import GateError, ImageError
 from twonines.models.decision import decide
+from twonines.models.inspector import Inspector
 from twonines.models.outputs import Outputs
+from twonines.models.quality import learn_limits, measure
 from twonines.models.session import InspectionSession
 from twonines.training import parity
 from twonines.training.parity import BATCH_SIZES, check_parity, differences
 from twonines.types import FloatArray, Inspection
-
-CARD = tiny_card()
 
 
 class Tiny(nn.Module):
@@ -43,10 +44,6 @@ class Tiny(nn.Module):
         return tuple(found.values())
 
 
-def inspect(outputs: Outputs) -> list[Inspection]:
-    return decide(outputs, CARD, [(32, 32)] * len(outputs))
-
-
 @pytest.fixture
 def records(tmp_path: Path) -> list[Record]:
     made = []
@@ -58,7 +55,7 @@ def records(tmp_path: Path) -> list[Record]:
 
 
 def test_equals_pass(tiny_model: Path, records: list[Record]) -> None:
-    found = check_parity(Tiny(), tiny_model, records, inspect, None)
+    found = check_parity(Tiny(), tiny_model, records, None)
     assert found.pictures == 3 and found.reference <= 1e-5 and found.http is None
     assert [i.verdict for i in found.inspections] == ["OK", "NG", "NG"]
 
@@ -78,7 +75,7 @@ def test_every_output_that_differs_stops_the_gate(
     tiny_model: Path, records: list[Record], output: str, amount: float, reason: str
 ) -> None:
     with pytest.raises(GateError, match=reason):
-        check_parity(Tiny(output, amount), tiny_model, records, inspect, None)
+        check_parity(Tiny(output, amount), tiny_model, records, None)
 
 
 def test_http_must_answer_all_and_the_same(tiny_model: Path, records: list[Record]) -> None:
@@ -91,7 +88,7 @@ def test_http_must_answer_all_and_the_same(tiny_model: Path, records: list[Recor
         def answer(*_: object) -> tuple[FloatArray, list[str]]:
             return np.array(scores, np.float32), said
 
-        return check_parity(Tiny(), tiny_model, records, inspect, answer).http
+        return check_parity(Tiny(), tiny_model, records, answer).http
 
     assert gate(scores, ["OK", "NG", "NG"]) == 0
     with pytest.raises(GateError, match="HTTP must answer 3 pictures, got 2"):
@@ -116,10 +113,10 @@ def test_few_pictures_are_run_in_every_batch_size_and_one_that_differs_is_named(
 
     monkeypatch.setattr(InspectionSession, "run", watched)
     with pytest.raises(GateError, match="to 0.0001 in a batch of 7, differ by .* on 0.png"):
-        check_parity(Tiny(), tiny_model, records, inspect, None)
+        check_parity(Tiny(), tiny_model, records, None)
     monkeypatch.setattr(parity, "BATCH_SIZES", tuple(s for s in BATCH_SIZES if s != 7))
     seen.clear()
-    check_parity(Tiny(), tiny_model, records, inspect, None)
+    check_parity(Tiny(), tiny_model, records, None)
     assert seen == [1, 1, 1, 2, 1, 32, 3] and set(seen) > {1, 2, 32}
 
 
@@ -131,13 +128,16 @@ def test_maps_of_many_pictures_are_not_kept(
     alive: list[weakref.ref[Any]] = []
     most = 0
 
-    def watched(outputs: Outputs) -> list[Inspection]:
+    decide = Inspector.decide
+
+    def watched(self: Inspector, outputs: Outputs, pictures: Any) -> list[Inspection]:
         nonlocal most
         alive.append(weakref.ref(outputs.defect_map))
         most = max(most, sum(kept() is not None for kept in alive))
-        return inspect(outputs)
+        return decide(self, outputs, pictures)
 
-    found = check_parity(Tiny(), tiny_model, records * 20, watched, None)
+    monkeypatch.setattr(Inspector, "decide", watched)
+    found = check_parity(Tiny(), tiny_model, records * 20, None)
     assert found.pictures == 60 and len(alive) == 16
     assert most <= 4  # those of this batch and, until they are replaced, of the one before
 
@@ -205,21 +205,21 @@ def test_the_order_of_boxes_does_not_matter() -> None:
 
 def test_pairs_are_checked_over_http_with_their_references(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    from PIL import Image
-
     made = []
     for index in range(5):
         texture = rng.integers(40, 200, (16, 16)).astype(np.uint8)
-        whole = np.asarray(Image.fromarray(texture).resize((64, 64), Image.Resampling.BICUBIC))
+        whole = np.asarray(
+            PILImage.fromarray(texture).resize((64, 64), PILImage.Resampling.BICUBIC)
+        )
         # The picture lies two pixels beside its reference, so that aligning is part of the gate.
         shown = np.roll(whole, 2, 1).astype(int)
         shown = np.clip(shown + (150 if index % 2 else 0), 0, 255).astype(np.uint8)
         path, golden = tmp_path / f"{index}.png", tmp_path / f"{index}_golden.png"
-        Image.fromarray(shown).convert("RGB").save(path)
-        Image.fromarray(whole).convert("RGB").save(golden)
+        PILImage.fromarray(shown).convert("RGB").save(path)
+        PILImage.fromarray(whole).convert("RGB").save(golden)
         made.append(Record(path, "good", reference=golden))
     model = write_comparing_model(tmp_path / "m.onnx", tiny_card(reference=True))
-    found = check_parity(Tiny(), model, made, inspect, http_scores)
+    found = check_parity(Tiny(), model, made, http_scores)
     assert found.http is not None and found.http <= 1e-5
     said = [i.verdict.value for i in found.inspections]
     assert said[0] == "OK" and len({i.score for i in found.inspections}) == 5
@@ -232,12 +232,31 @@ def test_pairs_are_checked_over_http_with_their_references(tmp_path: Path) -> No
         return http_scores(path, turned)
 
     with pytest.raises(GateError, match="HTTP and ONNX must agree"):
-        check_parity(Tiny(), model, made, inspect, wrong)
+        check_parity(Tiny(), model, made, wrong)
     bare = [replace(record, reference=None) for record in made]
     with pytest.raises(ImageError, match="0.png: reference: must be given"):
-        check_parity(Tiny(), model, bare, inspect, None)
+        check_parity(Tiny(), model, bare, None)
     with pytest.raises(GateError, match="HTTP must answer for 0.png, but .* reference"):
         http_scores(model, bare[:1])
+
+
+def test_the_verdicts_are_those_of_the_card_with_its_limits(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+
+    def noise(around: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        return rng.integers(around - 9, around + 9, (32, 32, 3)).astype(np.uint8)
+
+    limits = learn_limits(measure((32, 32), noise(value)) for value in (190, 200, 210))
+    model = write_tiny_model(tmp_path / "m.onnx", tiny_card(quality=limits))
+    records = []
+    for value in (30, 200):
+        path = tmp_path / f"{value}.png"
+        PILImage.fromarray(noise(value)).save(path)
+        records.append(Record(path, "good"))
+    found = check_parity(Tiny(), model, records, http_scores)
+    assert [i.verdict for i in found.inspections] == ["REVIEW", "NG"]
+    assert "too dark" in found.inspections[0].reasons[0]
+    assert found.http is not None and found.http <= 1e-5
 
 
 def test_a_model_without_skill_is_never_ok(tmp_path: Path) -> None:
