@@ -32,10 +32,11 @@ def learn_merged(
 ) -> ModelCard:
     """The card of a model in tiles with the limits of whole pictures, set on good ones.
 
-    Quality limits are of the pictures' own features, and the limit of novelty, where the model had
-    one, is clear of their highest. The threshold is :data:`CLEAR` of their highest score and never
-    below that of the model. A band below it (``accept_below``) was certified without tiles, and is
-    taken off. Least areas, which are shares of a picture, become the same pixels of a large one.
+    Quality limits are of the pictures' own features. The limit of novelty, where the model had one,
+    is clear of their highest, and the threshold is :data:`CLEAR` of their highest score; neither
+    gets lower, for defective pieces had a say in both, and good pictures tell nothing of those. A
+    band below it (``accept_below``) was certified without tiles, and is taken off. Least areas,
+    which are shares of a picture, become the same pixels of a large one.
 
     Args:
         session: a model whose card has its tiling, and the policy of whole inputs.
@@ -77,7 +78,9 @@ def learn_merged(
         )
     policy = card.policy
     share = min(1.0, float(np.median(shares)))
-    limit = None if policy.novelty_limit is None else max(novelties) * NOVELTY_MARGIN
+    limit = policy.novelty_limit
+    if limit is not None:
+        limit = max(limit, max(novelties) * NOVELTY_MARGIN)
     policy = policy.model_copy(
         update={
             "threshold": max(policy.threshold, raised(highest)),
