@@ -6,26 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image as PILImage
-from torchvision import tv_tensors
-from torchvision.transforms import v2
 
-from tests.training.defects import SIDE, make_parts
+from tests.training.defects import make_parts
 from tests.training.threads import one_torch_thread
 from twonines.datasets.mask_sources import MaskFile
 from twonines.datasets.record import Box, Dataset, Record
 from twonines.datasets.splits import Split, make_split
-from twonines.errors import DatasetError, GateError, ImageError, SettingsError
-from twonines.models.align import shift
+from twonines.errors import DatasetError, GateError, SettingsError
 from twonines.models.network import DefectNetwork, Layout
 from twonines.models.session import InspectionSession
 from twonines.training import finetune as recipe
 from twonines.training import finetune_finish as finishing
 from twonines.training import finetune_labels as labels
-from twonines.training.finetune_augment import AugmentPlan, build, cut_to_canvas
-from twonines.training.finetune_data import Exercises, collate, open_gallery, shrink
+from twonines.training.finetune_data import open_gallery
 from twonines.training.finetune_finish import match_boxes
-from twonines.training.finetune_losses import bag_loss, centre_loss, centre_targets, map_loss
 from twonines.training.finetune_module import Trainee, rate_at
 from twonines.training.finetune_options import FinetuneOptions
 from twonines.training.lesson import Lesson
@@ -175,157 +169,6 @@ def test_two_signs_that_err_apart_are_taken_together() -> None:
     assert abs(odds[truth == 0].mean() + odds[truth == 1].mean()) < 1
 
 
-def test_a_small_defect_pulls_the_map_as_a_kind_and_as_a_place() -> None:
-    places = torch.full((1, 2, 16, 16), -5.0, requires_grad=True)
-    kinds = torch.zeros(1, 32, 32, dtype=torch.uint8)
-    kinds[0, 5, 7] = 1  # one pixel
-    torch.autograd.backward(map_loss(places, kinds))
-    assert places.grad is not None
-    there = places.grad[0, :, 2, 3]
-    assert there[0] < 0 and there[0] < there[1]
-    assert there[0] < 20 * places.grad[0, 0, 8:, 8:].abs().max() * -1
-
-
-def test_unknown_places_teach_nothing() -> None:
-    places = torch.randn(2, 2, 8, 8, requires_grad=True)
-    kinds = torch.zeros(2, 16, 16, dtype=torch.uint8)
-    kinds[0] = labels.UNKNOWN
-    kinds[1, :, 8:] = labels.UNKNOWN
-    kinds[1, 2:6, 2:6] = 2
-    torch.autograd.backward(map_loss(places, kinds))
-    assert places.grad is not None
-    assert not places.grad[0].any() and not places.grad[1, :, :, 4:].any()
-    assert (places.grad[1, 1, 1:3, 1:3] < 0).all()  # kind 2 is pulled up where it is
-    assert (places.grad[1, 0, :, :4] > 0).all()  # the other kind is pushed down everywhere
-
-
-def test_bags_of_unknown_kinds_teach_nothing() -> None:
-    bags = torch.zeros(1, 3, requires_grad=True)
-    torch.autograd.backward(bag_loss(bags, torch.tensor([[1.0, 0.0, -1.0]])))
-    assert bags.grad is not None
-    down, up, none = bags.grad[0].tolist()
-    assert down < 0 < up and none == 0
-
-
-def record(name: str, **parts: Any) -> Record:
-    return Record(Path("x.png"), name, **parts)
-
-
-def test_targets_of_pictures() -> None:
-    good = labels.picture_target(record("good"), LAYOUT)
-    assert good.defect == 0 and good.bags.tolist() == [0, 0]
-    sure = labels.picture_target(record("stripe"), LAYOUT)
-    assert (sure.defect, sure.kinds.tolist(), sure.bags.tolist()) == (1, [0, 1], [0, 1])
-    unsure = labels.picture_target(record("stripe", certainty=0.5), LAYOUT)
-    assert unsure.defect == 0.75 and unsure.bags.tolist() == [-1, -1]
-    several = labels.picture_target(record("several"), Layout(("several", "square"), True))
-    assert several.bags.tolist() == [1, -1]
-    boxes = (Box(0, 0, 4, 4, "square"), Box(8, 8, 9, 9, "stripe"))
-    both = labels.picture_target(record("several", boxes=boxes), LAYOUT)
-    assert both.kinds.tolist() == [0.5, 0.5] and both.bags.tolist() == [1, 1]
-
-
-def test_a_box_leaves_its_rim_open_and_a_mask_does_not(tmp_path: Path) -> None:
-    box = (Box(4, 4, 12, 12, "stripe"),)
-    weak = labels.kind_map(record("stripe", boxes=box), LAYOUT, (16, 16))
-    assert weak[8, 8] == 2 and weak[4, 4] == labels.UNKNOWN and weak[0, 0] == 0
-    assert (labels.kind_map(record("stripe"), LAYOUT, (16, 16)) == labels.UNKNOWN).all()
-    assert not labels.kind_map(record("good"), LAYOUT, (16, 16)).any()
-    dataset = make_parts(tmp_path, {"square": 1}, masks=True)
-    exact = labels.kind_map(dataset.records[0], LAYOUT, (SIDE, SIDE))
-    assert set(np.unique(exact)) == {0, 1} and (exact == 1).sum() == 144
-
-
-def test_a_scratch_of_one_pixel_survives_shrinking() -> None:
-    kinds = np.zeros((64, 64), np.uint8)
-    kinds[:, 31] = 2
-    small = shrink(kinds, (16, 16))
-    assert (small == 2).sum() == 16 and set(np.unique(small)) == {0, 2}
-    assert (shrink(kinds, (128, 128)) == 2).sum() == 256
-
-
-def test_augmentation_keeps_boxes_on_their_marks() -> None:
-    plan = AugmentPlan((48, 48), (0.8, 1.2), flips=True, turns=True, exposure=0.3)
-    change = build(plan)
-    seen = 0
-    for seed in range(40):
-        torch.manual_seed(seed)
-        mask = torch.zeros(SIDE, SIDE, dtype=torch.uint8)
-        mask[20:30, 12:40] = 1
-        image = tv_tensors.Image((mask * 255).expand(3, -1, -1))
-        boxes = tv_tensors.BoundingBoxes(
-            torch.tensor([[12.0, 20, 40, 30]]), format="XYXY", canvas_size=(SIDE, SIDE),
-            clamping_mode=None,
-        )  # fmt: skip
-        got = change({"image": image, "kinds": tv_tensors.Mask(mask), "boxes": boxes})
-        assert got["image"].shape == (3, 48, 48) and got["kinds"].shape == (48, 48)
-        inside, kept, _ = cut_to_canvas(got["boxes"])
-        rows, columns = torch.nonzero(got["kinds"], as_tuple=True)
-        if not kept.any() or not len(rows):
-            continue
-        seen += 1
-        drawn = [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
-        assert np.allclose(inside[0].tolist(), drawn, atol=1.5), seed
-        bright = got["image"][0].float()
-        inner = bright[got["kinds"].as_subclass(torch.Tensor) > 0].mean()
-        assert inner > bright.mean()
-    assert seen > 30
-
-
-def test_a_crop_without_the_defect_is_good(tmp_path: Path) -> None:
-    dataset = make_parts(tmp_path, {"square": 12}, masks=True)
-    gallery = open_gallery(dataset.records, LAYOUT, (SIDE, SIDE))
-    plan = AugmentPlan((24, 24), (1.0, 1.0), flips=False, turns=False, exposure=0)
-    found = {0.0: 0, 1.0: 0}
-    for seed in range(6):
-        batch = collate([Exercises(gallery, range(12), plan, seed)[i] for i in range(12)])
-        marked = (batch.kinds > 0).flatten(1).any(1)
-        assert torch.equal(batch.defect, marked.float())
-        found[0.0] += int((~marked).sum())
-        found[1.0] += int(marked.sum())
-    assert min(found.values()) > 5
-
-
-def test_a_crop_teaches_only_the_kinds_that_it_shows(tmp_path: Path) -> None:
-    part = make_parts(tmp_path, {"square": 1}).records[0]
-    boxes = (Box(0, 0, 20, 20, "square"), Box(44, 44, 64, 64, "stripe"))
-    both = Record(part.path, "square", boxes=boxes)
-    gallery = open_gallery([both], Layout(("square", "stripe"), True, detect=True), (SIDE, SIDE))
-
-    def cut(top: int, left: int, side: int) -> dict[str, Any]:
-        exercises = Exercises(gallery, [0], None, 0)
-        where = {"top": top, "left": left, "height": side, "width": side}
-        exercises.change = lambda parts: {
-            name: v2.functional.crop(value, **where)
-            if isinstance(value, tv_tensors.TVTensor) else value for name, value in parts.items()
-        }  # fmt: skip
-        return exercises[0]
-
-    whole = Exercises(gallery, [0], None, 0)[0]
-    assert whole["shares"].tolist() == [0.5, 0.5] and whole["bags"].tolist() == [1, 1]
-    first = cut(0, 0, 30)
-    assert first["shares"].tolist() == [1, 0] and first["bags"].tolist() == [1, 0]
-    half = cut(0, 0, 48)  # of the stripe a corner is left
-    assert half["shares"].tolist() == [1, 0] and half["bags"].tolist() == [1, -1]
-    none = cut(22, 22, 20)
-    assert (none["defect"], none["weight"]) == (0.0, 1.0) and none["bags"].tolist() == [0, 0]
-
-
-def test_references_are_laid_on_as_the_service_does(tmp_path: Path) -> None:
-    dataset = make_parts(tmp_path, {"square": 1}, boxes=True, pairs=True)
-    record = dataset.records[0]
-    assert record.reference is not None
-    image = np.asarray(PILImage.open(record.path).convert("RGB"))
-    moved = shift(image, 2, -1)
-    PILImage.fromarray(moved).save(record.reference)
-    gallery = open_gallery([record], LAYOUT_PAIRS, (SIDE, SIDE))
-    assert gallery.references is not None
-    assert (gallery.references[0][6:-6, 6:-6] == image[6:-6, 6:-6]).all()
-    PILImage.fromarray(moved[:40]).save(record.reference)
-    with pytest.raises(ImageError, match=f"{record.reference.name}.*must show the view"):
-        open_gallery([record], LAYOUT_PAIRS, (SIDE, SIDE))
-
-
 def test_a_torn_note_of_a_run_begins_anew(tmp_path: Path) -> None:
     dataset = make_parts(tmp_path / "parts", {"good": 12, "square": 12}, masks=True)
     trained(dataset, tmp_path / "run", epochs=1)
@@ -342,37 +185,8 @@ def test_a_map_of_one_kind_needs_no_good_part(tmp_path: Path) -> None:
         labels.choose_layout(Split(only, (), (), "random", 0), "classify")
 
 
-def test_the_same_seed_gives_the_same_changes(tmp_path: Path) -> None:
-    dataset = make_parts(tmp_path, {"square": 3}, boxes=True, pairs=True)
-    gallery = open_gallery(dataset.records, LAYOUT_PAIRS, (SIDE, SIDE))
-    plan = AugmentPlan((32, 32), (0.7, 1.0), flips=True, turns=True, exposure=0)
-    one, two, other = (Exercises(gallery, range(3), plan, seed)[1] for seed in (0, 0, 1))
-    assert torch.equal(one["image"], two["image"]) and torch.equal(one["boxes"], two["boxes"])
-    assert not torch.equal(one["image"], other["image"])
-    differ = (one["image"].int() - one["reference"].int()).abs().amax(0) > 60
-    rows, columns = torch.nonzero(differ, as_tuple=True)
-    x1, y1, x2, y2 = one["boxes"][0].tolist()
-    assert abs(int(columns.min()) - x1) < 2.5 and abs(int(rows.max()) + 1 - y2) < 2.5
-
-
-LAYOUT_PAIRS = Layout(("square", "stripe"), has_good=False, detect=True, reference=True)
-
-
-def test_centres_and_sides_are_taught_at_the_box(tmp_path: Path) -> None:
-    dataset = make_parts(tmp_path, {"square": 2}, boxes=True)
-    layout = Layout(("square", "stripe"), has_good=True, detect=True)
-    gallery = open_gallery(dataset.records, layout, (SIDE, SIDE))
-    batch = collate([Exercises(gallery, range(2), None, 0)[i] for i in range(2)])
-    heat, owner = centre_targets(torch.zeros(2, 2, 16, 16), batch)
-    for index in range(2):
-        x1, y1, x2, y2 = batch.boxes[index].tolist()
-        row, column = divmod(int(heat[index, 0].argmax()), 16)
-        assert abs((column + 0.5) * 4 - (x1 + x2) / 2) <= 2
-        assert abs((row + 0.5) * 4 - (y1 + y2) / 2) <= 2
-        assert owner[0, index, row, column] == index
-    assert (heat[:, 1] == 0).all() and int((heat == 1).sum()) == 2
-    right = torch.where(heat == 1, 5.0, -5.0)
-    assert centre_loss(right, heat) < 0.1 * centre_loss(-right, heat)
+def record(name: str, **parts: Any) -> Record:
+    return Record(Path("x.png"), name, **parts)
 
 
 def test_task_follows_the_labels(tmp_path: Path) -> None:
