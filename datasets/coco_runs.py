@@ -5,11 +5,9 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from twonines.datasets.mask_sources import MaskRuns
-
-Mask = npt.NDArray[np.bool_]
+from twonines.datasets.masks import Mask
 
 
 def read_runs(segmentation: dict[str, Any]) -> MaskRuns:

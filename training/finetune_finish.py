@@ -17,11 +17,10 @@ from twonines.training.finetune_data import Gallery
 from twonines.training.finetune_labels import UNKNOWN
 from twonines.training.fit import fit_platt, fit_temperature
 from twonines.training.marks import cover_of
+from twonines.training.regions import MOST_PLACES
 from twonines.types import FloatArray
 
 MOST_LANDMARKS = 512
-MOST_PLACES = 6_000_000
-"""Of all maps that choose the regions together: 48 MB with the marks."""
 MATCH = 0.5
 """Overlap from which a box counts as found."""
 FLATTEST = 0.1

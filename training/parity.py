@@ -16,7 +16,7 @@ from torch import nn
 from twonines.datasets.record import Record
 from twonines.errors import GateError
 from twonines.models.image import decode, naming
-from twonines.models.inspector import Inspector, Prepared
+from twonines.models.inspector import Inspector, Prepared, stack
 from twonines.models.outputs import Outputs
 from twonines.models.providers import available_threads
 from twonines.models.session import InspectionSession
@@ -75,7 +75,7 @@ def check_parity(
     worst, scores, mine = 0.0, [], []
     batches = _prepared(records, inspector, BATCH)
     for pictures, part in zip(batches, _parts(records, BATCH), strict=True):
-        images = _feed(pictures)
+        images = _feed(pictures, inspector)
         outputs, expected = session.run(*images), _ask(reference, session, images)
         paths = [record.path for record in part]
         worst = max(worst, _compare("PyTorch", expected, outputs, paths))
@@ -116,7 +116,7 @@ def _check_batch_sizes(
     inspector: Inspector,
 ) -> None:
     """Give the session the same pictures in every batch size; few pictures come repeatedly."""
-    feeds = [_feed(pictures) for pictures in _prepared(records, inspector, BATCH)]
+    feeds = [_feed(pictures, inspector) for pictures in _prepared(records, inspector, BATCH)]
     expected = join([_ask(reference, session, feed) for feed in feeds])
     columns = [np.concatenate(column) for column in zip(*feeds, strict=True)]
     for size in BATCH_SIZES:
@@ -155,11 +155,9 @@ def _prepared(
             yield list(pool.map(prepare, part))
 
 
-def _feed(pictures: Sequence[Prepared]) -> tuple[Image, ...]:
-    """What the session takes: pictures, and references where it compares."""
-    images = np.stack([picture.image for picture in pictures])
-    others = [picture.reference for picture in pictures if picture.reference is not None]
-    return (images, np.stack(others)) if others else (images,)
+def _feed(pictures: Sequence[Prepared], inspector: Inspector) -> tuple[Image, ...]:
+    """What the service gives the session of them; a model of the gate has no tiles."""
+    return stack([(picture, 0) for picture in pictures], inspector.card.reference)
 
 
 def _ask(reference: nn.Module, session: InspectionSession, feed: tuple[Image, ...]) -> Outputs:

@@ -12,6 +12,8 @@ from twonines.types import FloatArray
 
 THRESHOLDS = np.linspace(0.02, 0.98, 49)
 SMALLEST_AREAS = (0.0, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005)
+MOST_PLACES = 6_000_000
+"""Of all maps that choose the regions together: 48 MB with the marks."""
 MARKED = 1 / 16
 """A place belongs to a mark from this share on: one pixel of the input at stride 4."""
 _TOUCHING = np.ones((3, 3))
@@ -46,7 +48,7 @@ def choose_regions(pictures: Iterable[tuple[FloatArray, FloatArray]]) -> RegionC
     Args:
         pictures: maps (h, w) float32 in [0, 1], as the model gives them, and the share of each
             place (h, w) float32 that is marked; good pictures have nothing marked. All are kept
-            in memory, see :func:`twonines.training.segment.choose_policy` for the bound.
+            in memory; :data:`MOST_PLACES` is the bound for who gives them.
 
     Returns:
         None where no mask marks anything: there is nothing to choose by.

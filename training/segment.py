@@ -23,14 +23,12 @@ from twonines.training.marks import (
     read_marks,
 )
 from twonines.training.pixels import Samples, fit_map, join_samples, sample_places
-from twonines.training.regions import RegionChoice, choose_regions
+from twonines.training.regions import MOST_PLACES, RegionChoice, choose_regions
 from twonines.types import GOOD, FloatArray
 
 BATCH = 16
 STRIDE = 4
 """Input pixels to a place of the map."""
-MOST_PLACES = 6_000_000
-"""Of all maps that choose the regions together: 48 MB with the marks."""
 _WIDEST_SHARE = 0.5
 
 
