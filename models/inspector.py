@@ -36,8 +36,10 @@ class Session(Protocol):
     def input_size(self) -> tuple[int, int]:
         """(height, width) of the input."""
 
-    def run(self, images: Image, references: Image | None = None) -> Outputs:
-        """Inspect (N, height, width, 3) uint8 RGB."""
+    def run(
+        self, images: Image, references: Image | None = None, *, beside: bool = False
+    ) -> Outputs:
+        """Inspect (N, height, width, 3) uint8 RGB; ``beside`` other runs that go on."""
 
 
 @dataclass(slots=True)
@@ -161,9 +163,9 @@ class Inspector:
             raise ImageError("reference: must not be given for this model, which takes none")
         check_view(size, reference.shape[:2])
 
-    def run(self, parts: Sequence[Part]) -> Outputs:
-        """One run of the session over tiles of any pictures."""
-        return self.session.run(*stack(parts, self.card.reference))
+    def run(self, parts: Sequence[Part], *, beside: bool = False) -> Outputs:
+        """One run of the session over tiles of any pictures, ``beside`` others that go on."""
+        return self.session.run(*stack(parts, self.card.reference), beside=beside)
 
     def finish(self, outputs: Outputs, parts: Sequence[Part]) -> list[Inspection | None]:
         """The verdicts of the pictures that are whole with these outputs.

@@ -22,6 +22,7 @@ FILE_PRECISIONS: tuple[Precision, ...] = ("int8", "int8-mixed")
 _OPENVINO_LIBRARY = "twonines_openvino"
 _OPENVINO_HINTS = {"float32": "f32", "bf16": "bf16", "fp16": "f16"}
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+_STOP_SPINNING = "session.force_spinning_stop"
 _ARM_BF16 = "mlas.enable_gemm_fastmath_arm64_bfloat16"
 _IN_ORT = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
@@ -33,6 +34,11 @@ class Variant(CardPart):
     precision: Precision = "float32"
     threads: int = Field(ge=1)
     streams: int = Field(default=1, ge=1)
+
+    @property
+    def alone(self) -> "Variant":
+        """The same for one run at a time, on all the threads together."""
+        return self.model_copy(update={"threads": self.threads * self.streams, "streams": 1})
 
 
 def available_threads() -> int:
@@ -138,6 +144,8 @@ def open_runtime(
     options = ort.SessionOptions()
     options.log_severity_level = 4  # what fails is raised, and our message says it
     options.intra_op_num_threads = variant.threads
+    # Between runs idle threads would spin on the cores that decode and answer need.
+    options.add_session_config_entry(_STOP_SPINNING, "1")
     # Weights in other files are outside the digest. ONNX Runtime would take them from the working
     # folder; here it finds an empty one.
     with tempfile.TemporaryDirectory(prefix="twonines-") as empty:

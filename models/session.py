@@ -20,6 +20,8 @@ from twonines.models.outputs import BOX_NAMES, MAP_NAMES, OUTPUT_NAMES, Outputs
 from twonines.models.providers import (
     FILE_PRECISIONS,
     Precision,
+    ProviderName,
+    Variant,
     available_threads,
     make_runtime,
     open_runtime,
@@ -57,7 +59,9 @@ class InspectionSession:
         """What `twonines tune` chose for this machine, where this session runs as it says."""
         self.certificate_fault: str | None = None
         """Why the card's certificate does not hold here; None where it does or there is none."""
-        self._runtime = runtime
+        self.streams = 1
+        """Runs at once that are fastest where many pictures wait, each with ``beside``."""
+        self._runtime = self._beside = runtime
         self._names = _offered(runtime)
 
     @property
@@ -74,6 +78,7 @@ class InspectionSession:
         threads: int | None = None,
         purpose: Purpose | None = "serve",
         other_files: bool = True,
+        beside: bool = False,
     ) -> "InspectionSession":
         """Load a model file and check its card and contract.
 
@@ -81,7 +86,10 @@ class InspectionSession:
         not, or ``threads`` are given or ``purpose`` is None, it measures the providers that this
         machine has, and takes the fastest that gives the verdicts of the default one. ``choice``
         says what was chosen and why. ``digest`` is that of ``path``, whatever runs. Without
-        ``other_files`` nothing but ``path`` runs, no int8 file that was made from it.
+        ``other_files`` nothing but ``path`` runs, no int8 file that was made from it. ``beside``
+        also opens the model for several runs at once, as it was tuned or, where it was not and no
+        ``threads`` are given, for two on half of the cores each: one run on all cores answers a
+        single picture soonest, several at once lose no time to waiting for each other's threads.
 
         Raises:
             ModelFileError: no such file, no ONNX model, no valid card, or the wrong contract.
@@ -106,8 +114,14 @@ class InspectionSession:
         if execution_provider == "auto":
             tuned = None
             if purpose is not None and not threads:
-                tuned = _tuned(session, data, path, purpose, other_files)
+                tuned = _tuned(session, data, path, purpose, other_files, beside)
             session = tuned or choose(session, data, count)
+        if beside and not session.tuned and not threads and count > 1:
+            half = Variant(
+                execution_provider=cast(ProviderName, session.execution_provider),
+                threads=count // 2, streams=2,
+            )  # fmt: skip
+            session.open_beside(data, half, str(path))
         session.certificate_fault = _certificate_fault(session, data, path.parent)
         return session
 
@@ -116,13 +130,22 @@ class InspectionSession:
         """The contract's outputs that this model gives."""
         return self._names
 
-    def run(self, images: Image, references: Image | None = None) -> Outputs:
+    def open_beside(self, model: bytes, variant: Variant, origin: str) -> None:
+        """Open the model for ``variant.streams`` runs at once, and run each once."""
+        runtime = open_runtime(model, variant, origin)
+        _check_outputs(runtime, self.card, origin)
+        self._beside, self.streams = runtime, variant.streams
+
+    def run(
+        self, images: Image, references: Image | None = None, *, beside: bool = False
+    ) -> Outputs:
         """Inspect a batch.
 
         Args:
             images: (N, height, width, 3) uint8 RGB, N >= 1, of ``input_size``.
             references: the same shape, aligned parts without defects; needed exactly where the
                 card says ``reference``.
+            beside: other runs go on meanwhile, of at most ``streams``; takes a part of the cores.
 
         Raises:
             ValueError: an array has another shape or dtype, or ``references`` is missing or not
@@ -143,7 +166,8 @@ class InspectionSession:
                     f"{name}: must be uint8 ({len(images)}, {height}, {width}, 3), "
                     f"got {value.dtype} {value.shape}"
                 )
-        return self.name_outputs(self._runtime.run(list(self._names), feed))
+        runtime = self._beside if beside else self._runtime
+        return self.name_outputs(runtime.run(list(self._names), feed))
 
     def name_outputs(self, values: Sequence[Any]) -> Outputs:
         """Arrays in the order of the graph's outputs, as the contract calls them."""
@@ -211,7 +235,12 @@ def _check_outputs(runtime: ort.InferenceSession, card: ModelCard, origin: str) 
 
 
 def _tuned(
-    session: InspectionSession, data: bytes, path: Path, purpose: Purpose, other_files: bool
+    session: InspectionSession,
+    data: bytes,
+    path: Path,
+    purpose: Purpose,
+    other_files: bool,
+    beside: bool,
 ) -> InspectionSession | None:
     """The session as it was tuned for this machine; None where that cannot be had."""
     found = find_tuned(path, session.digest)
@@ -228,7 +257,7 @@ def _tuned(
         return None
     try:
         model = find_reduced(found, path, variant.precision) if reduced else data
-        runtime = open_runtime(model, variant, str(path))
+        runtime = open_runtime(model, variant.alone, str(path))
         _check_contract(runtime, session.card, str(path))
         _check_outputs(runtime, session.card, str(path))
         fast = InspectionSession(runtime, session.card, session.digest, variant.execution_provider,
@@ -237,6 +266,8 @@ def _tuned(
             change := _changes(session, fast, probe_images(session.input_size))
         ):
             raise ModelFileError(f"it changes {change}")
+        if beside and variant.streams > 1:
+            fast.open_beside(model, variant, str(path))
     except Exception as exc:  # what was tuned must not stop the service
         log.warning("the tuned choice for %s is not used: %s; tune it again", path, exc)
         return None

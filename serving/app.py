@@ -57,12 +57,8 @@ def create_app(settings: ServeSettings) -> FastAPI:
         log_requests=settings.log_requests,
     )
     add_errors(app, service.metrics)
-    add_pages(app, service)
-    add_models(app, service)
-    add_people(app, service)
-    add_records(app, service)
-    add_v2(app, service)
 
+    # Before all others, because guard and router look at one route after the other.
     @app.post(INSPECT_PATH, responses=RESPONSES, openapi_extra=BODY, tags=["inspect"])
     async def inspect(request: Request) -> JSONResponse:
         """Inspect one picture or many; a verdict for each, in order."""
@@ -93,6 +89,11 @@ def create_app(settings: ServeSettings) -> FastAPI:
             note_on_span(body["timings_ms"])
             return JSONResponse(body, status, timing_headers(body["timings_ms"]))
 
+    add_pages(app, service)
+    add_models(app, service)
+    add_people(app, service)
+    add_records(app, service)
+    add_v2(app, service)
     return app
 
 

@@ -70,7 +70,7 @@ class Batcher:
             max_decode_pixels: pixels of large pictures in memory at once.
             max_tiles: tiles of one picture.
             session_timeout_s: a run of the session that takes longer hangs.
-            streams: runs of the session at once.
+            streams: runs of the session at once, where more than one picture waits.
             reload: gives a fresh session of the same model, in place of one that is broken.
             metrics: counts.
             watch: withdraws the certificate where pictures drift.
@@ -91,7 +91,7 @@ class Batcher:
             max_predicted_s=max_predicted_s,
         )
         self._ready = 0
-        self._queue = BatchQueue(cost, max_batch_size, max_wait_ms / 1000)
+        self._queue = BatchQueue(cost, max_batch_size, max_wait_ms / 1000, streams)
         self._deciding = DecisionStage(
             inspector,
             self._queue.put_alone,

@@ -4,9 +4,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from twonines.serving.cost import CostModel, average
 from twonines.serving.work import Item, Part
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Inputs for one run; ``beside`` says that other runs may go on meanwhile."""
+
+    parts: list[Part]
+    beside: bool = False
 
 
 class BatchQueue:
@@ -15,26 +24,32 @@ class BatchQueue:
     It waits for more only up to ``max_wait_s``, and only while the cost model says that it pays. A
     picture in tiles puts one tile at a time into a batch and then waits its turn again, so that
     small pictures do not wait behind it. Bounded by whoever admits items.
+
+    Several ``lanes`` take batches side by side. What waits is shared among those that are free; one
+    input that comes while nothing runs gets the whole machine, and the lanes wait for its end.
     """
 
-    def __init__(self, cost: CostModel, max_batch_size: int, max_wait_s: float) -> None:
+    def __init__(
+        self, cost: CostModel, max_batch_size: int, max_wait_s: float, lanes: int = 1
+    ) -> None:
         """Start empty."""
         self._cost, self._max_batch_size, self._max_wait_s = cost, max_batch_size, max_wait_s
+        self.lanes, self._running, self._alone_runs = lanes, 0, False
         self._waiting: deque[Item] = deque()
-        self._alone: deque[Part] = deque()
+        self._retries: deque[Part] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._gap_s = self._last = 0.0
 
     def __len__(self) -> int:
         """Pictures that wait, those that were cancelled included."""
-        return len(self._waiting) + len(self._alone)
+        return len(self._waiting) + len(self._retries)
 
     @property
     def inputs(self) -> int:
         """Inputs of the session that wait."""
         with self._changed:
-            return sum(item.tiles_left for item in self._waiting) + len(self._alone)
+            return self._inputs() + len(self._retries)
 
     def put(self, item: Item) -> None:
         """Let a picture that is ready wait for the session."""
@@ -48,7 +63,7 @@ class BatchQueue:
     def put_alone(self, parts: Iterable[Part]) -> None:
         """Let the parts of a batch that failed run one by one, before all others."""
         with self._changed:
-            self._alone.extend(parts)
+            self._retries.extend(parts)
             self._changed.notify()
 
     def close(self) -> None:
@@ -57,27 +72,57 @@ class BatchQueue:
             self._closed = True
             self._changed.notify_all()
 
-    def take(self) -> list[Part] | None:
-        """Wait for the next batch; it may be empty; None means that the queue is closed."""
+    def take(self) -> Batch | None:
+        """Wait for the next batch; it may be empty; None means that the queue is closed.
+
+        Whoever takes a batch gives it back by :meth:`done`.
+        """
         late: list[Item] = []
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._alone or self._closed)
+            while not self._closed:
+                self._changed.wait_for(lambda: self._closed or self._may_take())
+                if not self._retries:
+                    self._wait_for_more()
+                if self._may_take():  # another lane may have been faster meanwhile
+                    break
             if self._closed:
                 return None
-            if self._alone:
-                batch = [self._alone.popleft()]
-                late = [part.item for part in batch if part.item.is_late(time.perf_counter())]
-            else:
-                self._wait_for_more()
-                batch = self._fill(late)
+            batch = self._make(late)
+            self._running += 1
+            self._alone_runs = not batch.beside
         for item in late:  # outside the lock: an answer calls others
             item.fail_late()
-        return [part for part in batch if not part.item.future.done()]
+        return Batch([part for part in batch.parts if not part.item.future.done()], batch.beside)
+
+    def done(self, batch: Batch) -> None:
+        """A batch has run."""
+        with self._changed:
+            self._running -= 1
+            self._alone_runs &= batch.beside
+            self._changed.notify_all()
+
+    def _may_take(self) -> bool:
+        return bool(self._waiting or self._retries) and not self._alone_runs
+
+    def _make(self, late: list[Item]) -> Batch:
+        """The next inputs; those that nobody waits for any more go to ``late``."""
+        several = self.lanes > 1
+        if self._retries:
+            part = self._retries.popleft()
+            if part.item.is_late(time.perf_counter()):
+                late.append(part.item)
+            return Batch([part], several)
+        waiting, free = self._inputs(), self.lanes - self._running
+        beside = several and (waiting > 1 or self._running > 0)
+        return Batch(self._fill(late, min(self._max_batch_size, -(-waiting // free))), beside)
+
+    def _inputs(self) -> int:
+        return sum(item.tiles_left for item in self._waiting)
 
     def _wait_for_more(self) -> None:
         limit = time.perf_counter() + self._max_wait_s
         while self._max_wait_s and not self._closed:
-            inputs = sum(item.tiles_left for item in self._waiting)
+            inputs = self._inputs()
             left = limit - time.perf_counter()
             if inputs >= self._max_batch_size or left <= 0:
                 return
@@ -86,10 +131,10 @@ class BatchQueue:
             if not self._changed.wait(min(left, 2 * self._gap_s)):
                 return  # what was due has not come
 
-    def _fill(self, late: list[Item]) -> list[Part]:
+    def _fill(self, late: list[Item], most: int) -> list[Part]:
         batch: list[Part] = []
         now = time.perf_counter()
-        while self._waiting and len(batch) < self._max_batch_size:
+        while self._waiting and len(batch) < most:
             item = self._waiting.popleft()
             if item.is_late(now):
                 late.append(item)

@@ -81,6 +81,7 @@ class LoadedModel:
             threads=settings.threads,
             # A choice of `twonines tune` and its file are not what two persons have approved.
             other_files=not settings.two_person,
+            beside=True,
         )
         card = session.card
         # A folder of models may hold some that compare and some that do not.
@@ -107,7 +108,7 @@ class LoadedModel:
             max_decode_pixels=settings.max_decode_pixels,
             max_tiles=settings.max_tiles,
             session_timeout_s=settings.session_timeout_s,
-            streams=self.session.tuned.variant.streams if self.session.tuned else 1,
+            streams=self.session.streams,
             reload=self._reload,
             metrics=metrics,
             watch=self._watch,

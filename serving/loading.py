@@ -14,7 +14,8 @@ def warm(session: InspectionSession, counts: Iterable[int]) -> None:
     """Run the session once with each of these batch sizes: the first run of a size is slow."""
     for count in counts:
         images = np.zeros((count, *session.input_size, 3), np.uint8)
-        session.run(*([images, images] if session.card.reference else [images]))
+        for beside in (False, True)[: min(2, session.streams)]:
+            session.run(images, images if session.card.reference else None, beside=beside)
 
 
 def reload_same(
@@ -30,7 +31,7 @@ def reload_same(
     """
     provider = "auto" if session.tuned else cast(Provider, session.execution_provider)
     fresh = InspectionSession.load(
-        path, execution_provider=provider, threads=threads, other_files=other_files
+        path, execution_provider=provider, threads=threads, other_files=other_files, beside=True
     )
     if fresh.digest != session.digest:
         raise ModelFileError(

@@ -13,7 +13,7 @@ import numpy as np
 from twonines.errors import NotReadyError, TwoninesError
 from twonines.models.inspector import FAULT, Inspector, Session
 from twonines.models.outputs import Outputs
-from twonines.serving.batches import BatchQueue
+from twonines.serving.batches import Batch, BatchQueue
 from twonines.serving.cost import CostModel
 from twonines.serving.deciding import Ran
 from twonines.serving.metrics import Metrics
@@ -109,66 +109,73 @@ class SessionStage:
 
     def _loop(self) -> None:
         while (batch := self._queue.take()) is not None:
-            if not batch:
-                continue
-            self.inputs = len(batch)
+            self.inputs = len(batch.parts)
             try:
-                self._run(batch)
+                ran = self._run(batch) if batch.parts else None
             except BaseException as exc:  # the thread must live, and every item be answered
+                ran = None
                 log.error("the session stage failed", exc_info=exc)
-                for part in batch:
+                for part in batch.parts:
                     part.item.fail(TwoninesError(FAULT))
             self.inputs = 0
-            del batch
+            self._queue.done(batch)
+            if ran is not None:
+                self._hand_on(ran)
+            del batch, ran
 
-    def _run(self, batch: list[Part]) -> None:
+    def _run(self, batch: Batch) -> Ran | None:
+        """What a batch gave; None where its parts run again or have their answers."""
+        parts = batch.parts
         if self.broken:
-            self._refuse(batch)
-            return
+            self._refuse(parts)
+            return None
         start = time.perf_counter()
         try:
             outputs = self._call(batch)
         except TimeoutError:
-            self._leave_hung(batch)
+            self._leave_hung(parts)
+            return None
         except Exception as exc:
             self._find_culprit(batch, exc)
-        else:
-            self._hangs = 0
-            end = time.perf_counter()
-            self._observe(len(batch), end - start)
-            self._hand_on(Ran(batch, outputs, start, end))
+            return None
+        self._hangs = 0
+        end = time.perf_counter()
+        self._observe(batch, end - start)
+        return Ran(parts, outputs, start, end)
 
-    def _call(self, batch: list[Part]) -> Outputs:
-        inspector, parts = self._inspector, [part.input for part in batch]
-        outputs = self._caller.call(lambda: inspector.run(parts), self._limit_s(len(batch)))
-        outputs.check(len(batch), len(inspector.card.classes))
+    def _call(self, batch: Batch) -> Outputs:
+        inspector, parts = self._inspector, [part.input for part in batch.parts]
+        outputs = self._caller.call(
+            lambda: inspector.run(parts, beside=batch.beside), self._limit_s(len(parts))
+        )
+        outputs.check(len(parts), len(inspector.card.classes))
         return outputs
 
     def _limit_s(self, inputs: int) -> float:
         return max(self._timeout_s, _SLACK * self._cost.seconds(inputs, inputs))
 
-    def _find_culprit(self, batch: list[Part], exc: Exception) -> None:
-        if len(batch) > 1:
-            self._queue.put_alone(batch)
+    def _find_culprit(self, batch: Batch, exc: Exception) -> None:
+        parts = batch.parts
+        if len(parts) > 1:
+            self._queue.put_alone(parts)
             return
-        item = batch[0].item
+        item = parts[0].item
         log.error(FAULT, exc_info=exc, extra=item.ids)
-        if self._reload is None or item.renewed or self._is_sound():
+        if self._reload is None or item.renewed or self._is_sound(batch.beside):
             item.fail(TwoninesError(FAULT))
             return
         item.renewed = True
         self._replace("failed")
-        self._queue.put_alone(batch)
+        self._queue.put_alone(parts)
 
-    def _is_sound(self) -> bool:
+    def _is_sound(self, beside: bool) -> bool:
         """Whether the session still inspects a plain picture."""
         inspector = self._inspector
         plain = np.zeros((1, *inspector.session.input_size, 3), np.uint8)
         golden = plain if inspector.card.reference else None
 
         def probe() -> Outputs:
-            session = inspector.session
-            return session.run(plain) if golden is None else session.run(plain, golden)
+            return inspector.session.run(plain, golden, beside=beside)
 
         try:
             self._caller.call(probe, self._limit_s(1)).check(1, len(inspector.card.classes))
@@ -222,9 +229,10 @@ class SessionStage:
         for part in batch:
             part.item.fail(NotReadyError("the session is broken; the service must be restarted"))
 
-    def _observe(self, count: int, seconds: float) -> None:
-        self._cost.note(count, seconds)
-        metrics = self._metrics
+    def _observe(self, batch: Batch, seconds: float) -> None:
+        metrics, count = self._metrics, len(batch.parts)
+        # Beside others a run takes that much longer, and the machine does that much more.
+        self._cost.note(count, seconds / self._queue.lanes if batch.beside else seconds)
         metrics.batch_size.observe(count)
         metrics.compute.observe(seconds)
         metrics.executions.inc()

@@ -61,7 +61,7 @@ def compare(
     Raises:
         SettingsError: there are no pictures, or the model needs references or tiles.
     """
-    session = InspectionSession.load(model)
+    session = InspectionSession.load(model, beside=True)
     task = make_task(model, session, pictures)
     variants, missing = find_variants(options, session, tell)
     started, own = time.time(), time.process_time()
@@ -146,7 +146,7 @@ def _session(task: Task, label: str) -> InspectionSession:
     if label == label_of(task.session):
         return task.session
     provider: Provider = "openvino" if label == "openvino" else "cpu"
-    return InspectionSession.load(task.model, execution_provider=provider)
+    return InspectionSession.load(task.model, execution_provider=provider, beside=True)
 
 
 def _measure(variant: Variant, task: Task, options: CompareOptions, number: int) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper
 from tests.conftest import tiny_card, write_tiny_model
 from tests.made_models import write_comparing_model
 from twonines.errors import ModelFileError, SettingsError
+from twonines.models import providers
 from twonines.models import session as module
 from twonines.models.card import CARD_KEY, Metric, ModelCard, Policy
 from twonines.models.decision import decide
@@ -42,6 +44,35 @@ def test_auto_says_what_it_chose(tiny_model: Path) -> None:
     session = InspectionSession.load(tiny_model)
     assert session.choice
     assert session.execution_provider in ("cpu", "openvino")
+
+
+@pytest.mark.parametrize(("cores", "streams", "threads"), [(1, 1, [1]), (5, 2, [5, 2])])
+def test_several_runs_at_once_share_the_cores(
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cores: int,
+    streams: int,
+    threads: list[int],
+) -> None:
+    opened: list[int] = []
+    open_one = providers.open_runtime
+
+    def noting(model: Any, variant: Any, origin: str | None = None) -> Any:
+        opened.append(variant.threads)
+        return open_one(model, variant, origin)
+
+    monkeypatch.setattr(module, "available_threads", lambda: cores)
+    for place in (module, providers):
+        monkeypatch.setattr(place, "open_runtime", noting)
+    session = InspectionSession.load(tiny_model, execution_provider="cpu", beside=True)
+    assert session.streams == streams and opened == threads
+    images = np.arange(3 * 32 * 32 * 3, dtype=np.uint8).reshape(3, 32, 32, 3)
+    alone, beside = (session.run(images, beside=flag) for flag in (False, True))
+    assert all(map(np.array_equal, dataclasses.astuple(alone), dataclasses.astuple(beside)))
+    # Who says how many threads, or does not serve, gets one run at a time.
+    plain = InspectionSession.load(tiny_model, execution_provider="cpu")
+    one = InspectionSession.load(tiny_model, execution_provider="cpu", threads=4, beside=True)
+    assert plain.streams == one.streams == 1
 
 
 def test_openvino_without_a_device_is_a_clear_error(tiny_model: Path) -> None:

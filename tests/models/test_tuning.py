@@ -37,10 +37,18 @@ def test_a_choice_for_this_machine_and_model_is_followed(tmp_path: Path) -> None
     session = InspectionSession.load(model)
     assert session.tuned is not None and session.tuned.max_batch_size == 8
     assert session.tuned.variant.streams == 2 and "as tuned on 2026-01-01" in session.choice
+    assert session.streams == 1  # one run on both cores; several at once are opened for a service
+    served = InspectionSession.load(model, beside=True)
+    assert served.streams == 2 and served.tuned is not None
+    opened = [
+        (one.threads, one.streams) for one in (served.tuned.variant, served.tuned.variant.alone)
+    ]
+    assert opened == [(1, 2), (2, 1)]
     batch = InspectionSession.load(model, purpose="batch").tuned
     assert batch is not None and batch.max_batch_size == 4
     images = np.zeros((2, 32, 32, 3), np.uint8)
-    assert np.array_equal(session.run(images).score, plain.run(images).score)
+    for beside in (False, True):
+        assert np.array_equal(served.run(images, beside=beside).score, plain.run(images).score)
     # Whoever asks for a provider or threads gets those.
     assert InspectionSession.load(model, execution_provider="cpu").tuned is None
     assert InspectionSession.load(model, threads=1).tuned is None

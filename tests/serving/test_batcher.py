@@ -1,5 +1,6 @@
 import dataclasses
 import threading
+import time
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -33,7 +34,9 @@ class Fake:
     def input_size(self) -> tuple[int, int]:
         return (32, 32)
 
-    def run(self, images: Image, references: Image | None = None) -> Outputs:
+    def run(
+        self, images: Image, references: Image | None = None, *, beside: bool = False
+    ) -> Outputs:
         self.gate.wait(10)
         self.batches.append(len(images))
         values = images[:, 0, 0, 0]
@@ -150,7 +153,7 @@ def test_close_against_submit_leaves_nothing_unanswered(tiny_model: Path) -> Non
 
 def test_output_that_is_not_finite_is_an_error() -> None:
     class Broken(Fake):
-        def run(self, images: Image, references: Image | None = None) -> Outputs:
+        def run(self, images: Image, references: Image | None = None, **_: bool) -> Outputs:
             found = super().run(images)
             found.score[:] = np.nan
             return found
@@ -166,7 +169,7 @@ def test_output_that_is_not_finite_is_an_error() -> None:
 @pytest.mark.parametrize("name", ["score", "class_scores", "defect_map", "novelty"])
 def test_wrong_count_of_outputs_is_a_fault_not_a_verdict(name: str, change: int) -> None:
     class Miscounts(Fake):
-        def run(self, images: Image, references: Image | None = None) -> Outputs:
+        def run(self, images: Image, references: Image | None = None, **_: bool) -> Outputs:
             found = super().run(images)
             values = getattr(found, name)
             wrong = np.concatenate([values, values[:1]]) if change > 0 else values[:-1]
@@ -227,19 +230,63 @@ def test_picture_above_the_whole_room_is_decoded_alone(monkeypatch: pytest.Monke
     assert all(f.result(0).inspection.verdict is Verdict.OK for f in futures)
 
 
-def test_streams_run_at_once_and_all_of_them_end() -> None:
-    class Pair(Fake):
-        both = threading.Barrier(2)
+class Lanes(Fake):
+    """Notes the inputs of each run and whether it is beside others, which wait for each other."""
 
-        def run(self, images: Image, references: Image | None = None) -> Outputs:
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs: list[tuple[int, bool]] = []
+        self.both, self.begun, self.alone = (
+            threading.Barrier(2), threading.Event(), threading.Event(),
+        )  # fmt: skip
+
+    def run(
+        self, images: Image, references: Image | None = None, *, beside: bool = False
+    ) -> Outputs:
+        self.runs.append((len(images), beside))
+        if beside:
             self.both.wait(10)  # broken, and so an error, where only one run is on its way
-            return super().run(images, references)
+        else:
+            self.begun.set()
+            self.alone.wait(10)
+        return super().run(images, references)
 
-    fake = Pair()
+
+def test_streams_run_at_once_and_all_of_them_end() -> None:
+    fake = Lanes()
     fake.gate.set()
-    batcher = Batcher(fake, max_batch_size=1, streams=2)
+    batcher = Batcher(fake, max_batch_size=4, streams=2)
+    first = batcher.submit(png(250))
+    assert fake.begun.wait(10)
     futures = batcher.submit_all([png(v) for v in (0, 250, 0, 250)])
-    verdicts = [future.result(20).inspection.verdict for future in futures]
-    assert verdicts == [Verdict.OK, Verdict.NG] * 2
+    while batcher.waiting < 4:
+        time.sleep(0.001)
+    assert fake.runs == [(1, False)]  # it has the machine for itself
+    fake.alone.set()
+    verdicts = [future.result(20).inspection.verdict for future in (first, *futures)]
+    assert verdicts == [Verdict.NG, *[Verdict.OK, Verdict.NG] * 2]
+    assert fake.runs == [(1, False), (2, True), (2, True)]
     batcher.close()
     assert not any(stage._thread.is_alive() for stage in batcher._sessions)
+
+
+def test_a_part_that_failed_runs_again_beside_others() -> None:
+    fake = Lanes()
+    fake.both = threading.Barrier(1)
+    batcher = Batcher(fake, max_batch_size=4, streams=2)
+    first = batcher.submit(png(0))  # keeps the lanes until the gate opens
+    assert fake.begun.wait(10)
+    futures = batcher.submit_all([png(v) for v in (0, 13, 0, 13)])
+    while batcher.waiting < 4:
+        time.sleep(0.001)
+    fake.alone.set()
+    fake.gate.set()
+    assert first.result(20).inspection.verdict is Verdict.OK
+    for index, future in enumerate(futures):
+        if index % 2:
+            with pytest.raises(TwoninesError, match="could not be inspected"):
+                future.result(20)
+        else:
+            assert future.result(20).inspection.verdict is Verdict.OK
+    assert all(beside for _, beside in fake.runs[1:])
+    batcher.close()

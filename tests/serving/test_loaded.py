@@ -178,10 +178,10 @@ def test_a_session_that_fails_is_replaced_by_the_same_file(
         assert active
         bad, run = active.session, InspectionSession.run
 
-        def failing(self: InspectionSession, *images: Any) -> Any:
+        def failing(self: InspectionSession, *images: Any, **how: Any) -> Any:
             if self is bad:
                 raise RuntimeError("the device is lost")
-            return run(self, *images)
+            return run(self, *images, **how)
 
         monkeypatch.setattr(InspectionSession, "run", failing)
         assert ask(client, 255) == ("NG", None)
