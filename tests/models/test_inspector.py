@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,10 +134,10 @@ def test_a_tile_that_fails_costs_only_its_picture(
     inspector = Inspector(load(write_tiny_model(tmp_path / "m.onnx", card)))
     run = InspectionSession.run
 
-    def poisoned(self: InspectionSession, images: Image) -> Outputs:
+    def poisoned(self: InspectionSession, images: Image, *rest: Any, **how: Any) -> Outputs:
         if (images[:, -1, -1, 0] == 13).any():
             raise RuntimeError("poison")
-        return run(self, images)
+        return run(self, images, *rest, **how)
 
     monkeypatch.setattr(InspectionSession, "run", poisoned)
     images = [np.zeros((64, 96, 3), np.uint8) for _ in range(5)]

@@ -1,9 +1,11 @@
 import io
 import re
+import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from tests.images import png
+from twonines.models.outputs import Outputs
+from twonines.models.session import InspectionSession
 from twonines.serving.app import create_app
 from twonines.settings import ServeSettings
 
@@ -186,7 +190,14 @@ def test_request_id_is_kept_when_it_is_harmless(client: TestClient) -> None:
     assert len(made) == 32
 
 
-def test_clients_share_batches(tiny_model: Path) -> None:
+def test_clients_share_batches(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = InspectionSession.run
+
+    def slow(self: InspectionSession, *images: Any, **how: Any) -> Outputs:
+        time.sleep(0.01)
+        return run(self, *images, **how)
+
+    monkeypatch.setattr(InspectionSession, "run", slow)
     settings = ServeSettings(model=tiny_model, max_wait_ms=20)
     with TestClient(create_app(settings)) as client, ThreadPoolExecutor(64) as pool:
         values = [int(v) for v in np.random.default_rng(0).choice([0, 250], 256)]

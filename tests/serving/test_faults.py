@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,11 +34,11 @@ class Gate:
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     gate, run = Gate(), InspectionSession.run
 
-    def gated(self: InspectionSession, images: Image) -> Outputs:
+    def gated(self: InspectionSession, images: Image, *rest: Any, **how: Any) -> Outputs:
         gate.open.wait(20)
         if gate.poison and (images[:, 0, 0, 0] == 13).any():
             raise RuntimeError("secret detail")
-        return run(self, images)
+        return run(self, images, *rest, **how)
 
     monkeypatch.setattr(InspectionSession, "run", gated)
     yield gate
@@ -113,8 +114,8 @@ def test_value_that_is_not_finite_is_a_fault(
 ) -> None:
     run = InspectionSession.run
 
-    def broken(self: InspectionSession, images: Image) -> Outputs:
-        found = run(self, images)
+    def broken(self: InspectionSession, images: Image, *rest: Any, **how: Any) -> Outputs:
+        found = run(self, images, *rest, **how)
         found.score[:] = np.nan
         return found
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as parquet
 import pytest
@@ -148,9 +149,9 @@ def test_resume_keeps_the_batches_of_the_first_run(
     sizes: list[int] = []
     run = InspectionSession.run
 
-    def counted(self: InspectionSession, images: Image) -> Outputs:
+    def counted(self: InspectionSession, images: Image, *rest: Any, **how: Any) -> Outputs:
         sizes.append(len(images))
-        return run(self, images)
+        return run(self, images, *rest, **how)
 
     monkeypatch.setattr(InspectionSession, "run", counted)
     summary = score_paths(tiny_model, [str(folder)], out, execution_provider="cpu", batch_size=32)
@@ -164,10 +165,10 @@ def test_a_picture_that_fails_the_session_costs_only_its_own_row(
     (folder / "000.png").write_bytes(png(13))
     run = InspectionSession.run
 
-    def poisoned(self: InspectionSession, images: Image) -> Outputs:
+    def poisoned(self: InspectionSession, images: Image, *rest: Any, **how: Any) -> Outputs:
         if (images[:, 0, 0, 0] == 13).any():
             raise RuntimeError("poison")
-        return run(self, images)
+        return run(self, images, *rest, **how)
 
     monkeypatch.setattr(InspectionSession, "run", poisoned)
     out = tmp_path / "t.csv"

@@ -55,7 +55,7 @@ def test_full_queue_and_deadline(tiny_model: Path, gate: Gate) -> None:
 
 
 def test_tensors_and_uploads_share_batches(tiny_model: Path, gate: Gate) -> None:
-    with serving(tiny_model) as client, ThreadPoolExecutor(3) as pool:
+    with serving(tiny_model, threads=1) as client, ThreadPoolExecutor(3) as pool:
         gate.open.clear()
         first = pool.submit(ask, client)
         batcher = service(client).batcher

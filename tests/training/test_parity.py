@@ -104,9 +104,9 @@ def test_few_pictures_are_run_in_every_batch_size_and_one_that_differs_is_named(
 ) -> None:
     run, seen = InspectionSession.run, []
 
-    def watched(self: InspectionSession, images: Any, references: Any = None) -> Outputs:
+    def watched(self: InspectionSession, images: Any, *rest: Any, **how: Any) -> Outputs:
         seen.append(len(images))
-        outputs = run(self, images, references)
+        outputs = run(self, images, *rest, **how)
         if len(images) == 7:  # as if rows of a batch were mixed up
             outputs = replace(outputs, score=np.roll(outputs.score, 1))
         return outputs
