@@ -27,6 +27,7 @@ from twonines.benchmarks.timing import (
     make_timings,
     open_candidate,
     pick,
+    pick_to_serve,
     time_all,
 )
 from twonines.errors import GateError, SettingsError, TwoninesError
@@ -197,7 +198,7 @@ def _write(
 ) -> Tuned:
     within = [one for one in timings if one.run_ms <= options.latency_ms]
     least = min(timings, key=lambda one: one.run_ms)
-    serve = pick(within) if within else least
+    serve = pick_to_serve(within) if within else least
     batch = pick([one for one in timings if one.variant.streams == 1])
     files = {}
     for one in {id(t.candidate): t.candidate for t in (serve, batch)}.values():

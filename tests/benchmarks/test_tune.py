@@ -12,7 +12,14 @@ from tests.certified import make_certificate
 from tests.conftest import tiny_card, write_tiny_model
 from tests.made_models import write_comparing_model
 from twonines.benchmarks import timing as timing_module
-from twonines.benchmarks.timing import Candidate, Timing, TuneOptions, layouts, pick
+from twonines.benchmarks.timing import (
+    Candidate,
+    Timing,
+    TuneOptions,
+    layouts,
+    pick,
+    pick_to_serve,
+)
 from twonines.benchmarks.tune import tune
 from twonines.cli.app import app
 from twonines.errors import ImageError, SettingsError
@@ -152,6 +159,15 @@ def test_pick_takes_another_precision_only_where_it_is_worth_it() -> None:
     assert pick([close, plain]) is plain
     assert pick([plain, close, fast]) is fast
     assert pick([close]) is close
+
+
+def test_runs_at_once_serve_where_they_are_as_fast() -> None:
+    one, two = timing("float32", 1.0), timing("float32", 2.05, streams=2)
+    long = timing("float32", 2.1, streams=2)
+    assert pick([one, two, long]) is one
+    assert pick_to_serve([one, two, long]) is two  # 2 in 2.05 s: within the noise
+    assert pick_to_serve([one, timing("float32", 2.2, streams=2)]) is one
+    assert pick_to_serve([one, timing("int8", 1.96, streams=2)]) is one
 
 
 def test_layouts_use_all_cores() -> None:
