@@ -26,8 +26,6 @@ _BATCHES = (1, 2, 4, 8, 16, 32)
 _QUICK_BATCHES = (1, 8, 32)
 _WORTH = 1.03
 """What is less than this faster than float32 is not worth another precision."""
-_EVEN = 0.95
-"""What reaches this share of the fastest may be as fast: the rounds differ by more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +191,7 @@ def pick(timings: Sequence[Timing]) -> Timing:
 
 
 def pick_to_serve(timings: Sequence[Timing]) -> Timing:
-    """Among those as fast as the fastest: most runs at once, and of these the shortest.
+    """Most runs at once among those that have reached the fastest's pace, then the shortest.
 
     Beside a service's decoding, threads of one run wait for each other, which runs of their own do
     not; timed alone the two are even. A picture that comes alone has all cores in either case.
@@ -202,7 +200,7 @@ def pick_to_serve(timings: Sequence[Timing]) -> Timing:
 
     def is_even(one: Timing) -> bool:
         mine, theirs = ((it.execution_provider, it.precision) for it in (one.variant, best.variant))
-        return mine == theirs and one.per_second >= _EVEN * best.per_second
+        return mine == theirs and max(one.rates) >= best.per_second
 
     even = [one for one in timings if is_even(one)]
     return min(even, key=lambda one: (-one.variant.streams, one.run_ms))
