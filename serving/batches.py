@@ -90,6 +90,8 @@ class BatchQueue:
             batch = self._make(late)
             self._running += 1
             self._alone_runs = not batch.beside
+            if self._waiting:  # one picture may bring tiles for several lanes
+                self._changed.notify()
         for item in late:  # outside the lock: an answer calls others
             item.fail_late()
         return Batch([part for part in batch.parts if not part.item.future.done()], batch.beside)
@@ -114,7 +116,9 @@ class BatchQueue:
             return Batch([part], several)
         waiting, free = self._inputs(), self.lanes - self._running
         beside = several and (waiting > 1 or self._running > 0)
-        return Batch(self._fill(late, min(self._max_batch_size, -(-waiting // free))), beside)
+        # At least one: pictures that were cancelled count as none, and must leave all the same.
+        share = max(1, min(self._max_batch_size, -(-waiting // free)))
+        return Batch(self._fill(late, share), beside)
 
     def _inputs(self) -> int:
         return sum(item.tiles_left for item in self._waiting)

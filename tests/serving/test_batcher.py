@@ -290,3 +290,23 @@ def test_a_part_that_failed_runs_again_beside_others() -> None:
             assert future.result(20).inspection.verdict is Verdict.OK
     assert all(beside for _, beside in fake.runs[1:])
     batcher.close()
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_cancelled_pictures_leave_the_queue(streams: int) -> None:
+    fake = Lanes()
+    fake.gate.set()
+    batcher = Batcher(fake, max_batch_size=4, streams=streams)
+    first = batcher.submit(png(0))
+    assert fake.begun.wait(10)
+    gone = batcher.submit_all([png(0)] * 3)
+    while batcher.waiting < 3:
+        time.sleep(0.001)
+    assert all(future.cancel() for future in gone)
+    fake.alone.set()
+    assert first.result(20).inspection.verdict is Verdict.OK
+    limit = time.monotonic() + 10
+    while batcher.waiting and time.monotonic() < limit:
+        time.sleep(0.001)
+    assert not batcher.waiting and fake.runs == [(1, False)]
+    batcher.close()
