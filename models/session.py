@@ -60,7 +60,7 @@ class InspectionSession:
         self.certificate_fault: str | None = None
         """Why the card's certificate does not hold here; None where it does or there is none."""
         self.streams = 1
-        """Runs at once that are fastest where many pictures wait, each with ``beside``."""
+        """Runs at once for which the model is open ``beside``; 1 where it is not."""
         self._runtime = self._beside = runtime
         self._names = _offered(runtime)
 

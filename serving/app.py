@@ -58,7 +58,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     )
     add_errors(app, service.metrics)
 
-    # Before all others, because guard and router look at one route after the other.
+    # Before our others, because guard and router look at one route after the other.
     @app.post(INSPECT_PATH, responses=RESPONSES, openapi_extra=BODY, tags=["inspect"])
     async def inspect(request: Request) -> JSONResponse:
         """Inspect one picture or many; a verdict for each, in order."""

@@ -14,7 +14,7 @@ def warm(session: InspectionSession, counts: Iterable[int]) -> None:
     """Run the session once with each of these batch sizes: the first run of a size is slow."""
     for count in counts:
         images = np.zeros((count, *session.input_size, 3), np.uint8)
-        for beside in (False, True)[: min(2, session.streams)]:
+        for beside in {False, session.streams > 1}:
             session.run(images, images if session.card.reference else None, beside=beside)
 
 

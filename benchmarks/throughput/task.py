@@ -14,6 +14,7 @@ from twonines.errors import SettingsError
 from twonines.models.image import decode_to
 from twonines.models.providers import available_threads
 from twonines.models.session import InspectionSession
+from twonines.serving.loading import warm
 from twonines.types import Image
 
 PICTURES = 128
@@ -58,7 +59,7 @@ def measure_limits(session: InspectionSession, task: Task) -> dict[str, float]:
     data = [path.read_bytes() for path in task.pictures]
     size = session.input_size
     images = np.stack([decode_to(item, size) for item in data])
-    session.run(images[:8])
+    warm(session, (BATCH,))
     with ThreadPoolExecutor(available_threads()) as decoders:
 
         def decode_and_run(part: slice, beside: bool) -> None:
