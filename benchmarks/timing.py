@@ -26,6 +26,8 @@ _BATCHES = (1, 2, 4, 8, 16, 32)
 _QUICK_BATCHES = (1, 8, 32)
 _WORTH = 1.03
 """What is less than this faster than float32 is not worth another precision."""
+_NEAR = 0.9
+"""What is slower than this share of the fastest is not even with it, whatever one round gave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +202,8 @@ def pick_to_serve(timings: Sequence[Timing]) -> Timing:
 
     def is_even(one: Timing) -> bool:
         mine, theirs = ((it.execution_provider, it.precision) for it in (one.variant, best.variant))
-        return mine == theirs and max(one.rates) >= best.per_second
+        reached = max(one.rates) >= best.per_second and one.per_second >= _NEAR * best.per_second
+        return mine == theirs and reached
 
     even = [one for one in timings if is_even(one)]
     return min(even, key=lambda one: (-one.variant.streams, one.run_ms))

@@ -143,7 +143,8 @@ def open_runtime(
         raise SettingsError(f"execution_provider: {name!r} cannot be used, {reason}")
     options = ort.SessionOptions()
     options.log_severity_level = 4  # what fails is raised, and our message says it
-    options.intra_op_num_threads = variant.threads
+    # Runs at once share one pool and bring a thread each, which works too.
+    options.intra_op_num_threads = (variant.threads - 1) * variant.streams + 1
     # Between runs idle threads would spin on the cores that decode and answer need.
     options.add_session_config_entry(_STOP_SPINNING, "1")
     # Weights in other files are outside the digest. ONNX Runtime would take them from the working

@@ -131,9 +131,19 @@ class InspectionSession:
         return self._names
 
     def open_beside(self, model: bytes, variant: Variant, origin: str) -> None:
-        """Open the model for ``variant.streams`` runs at once, and run each once."""
-        runtime = open_runtime(model, variant, origin)
-        _check_outputs(runtime, self.card, origin)
+        """Open the model for ``variant.streams`` runs at once too, where it answers the same so.
+
+        Where it does not, or cannot be opened twice, one run at a time goes on, with a warning.
+        """
+        try:
+            runtime = open_runtime(model, variant, origin)
+            _check_outputs(runtime, self.card, origin)
+            rival = InspectionSession(runtime, self.card, self.digest, "", "")
+            if change := _changes(self, rival, probe_images(self.input_size)):
+                raise ModelFileError(f"it changes {change}")
+        except Exception as exc:  # what only makes it faster must not stop the service
+            log.warning("%s runs one batch at a time, not several at once: %s", origin, exc)
+            return
         self._beside, self.streams = runtime, variant.streams
 
     def run(

@@ -25,6 +25,7 @@ from twonines.serving.cost import CostModel
 from twonines.serving.deciding import DecisionStage
 from twonines.serving.decoding import DecodeStage
 from twonines.serving.metrics import Metrics
+from twonines.serving.renewal import SharedSession
 from twonines.serving.running import SessionStage
 from twonines.serving.statistics import Statistics
 from twonines.serving.watch import Watch
@@ -100,14 +101,14 @@ class Batcher:
             self.statistics,
             watch,
         )
-        self._sessions = [
+        self._session = SharedSession(session, reload, self._metrics)
+        self._running = [
             SessionStage(
-                session,
+                self._session,
                 self._queue,
                 self._deciding.put,
                 cost=cost,
                 timeout_s=session_timeout_s,
-                reload=reload,
                 metrics=self._metrics,
             )
             for _ in range(streams)
@@ -134,12 +135,12 @@ class Batcher:
     @property
     def is_ready(self) -> bool:
         """Whether pictures are taken now; not while the session is being replaced."""
-        return self._are_ready() and not self._closed
+        return self._session.ready and not self._closed
 
     @property
     def is_broken(self) -> bool:
         """Whether the session is beyond repair, so that only a restart helps."""
-        return any(stage.broken for stage in self._sessions)
+        return self._session.broken
 
     def submit(self, data: bytes, reference: bytes | None = None) -> "Future[Answer]":
         """Take one encoded picture; the future gives its answer or its error.
@@ -201,12 +202,12 @@ class Batcher:
         """
         if self._closed:
             raise NotReadyError("the service is shutting down")
-        if not self._are_ready():
+        if not self._session.ready:
             raise NotReadyError("the session is being replaced")
         left = None if deadline is None else deadline - time.perf_counter()
         if left is not None and left <= 0:
             raise DeadlineError("the deadline had passed before the picture was taken")
-        inputs = self._queue.inputs + sum(stage.inputs for stage in self._sessions)
+        inputs = self._queue.inputs + sum(stage.inputs for stage in self._running)
         load = Load(self._in_flight, self._in_flight - self._ready, inputs)
         return self._admission.check(count, load, left)
 
@@ -214,17 +215,13 @@ class Batcher:
         """Answer everything that was taken, then stop the threads."""
         with self._changed:
             self._closed = True
-            for stage in self._sessions:
-                stage.hurry()
+            self._session.hurry()
             self._changed.wait_for(lambda: not self._in_flight)
         self._queue.close()
-        for stage in self._sessions:
+        for stage in self._running:
             stage.close()
         self._deciding.close()
         self._decoding.close()
-
-    def _are_ready(self) -> bool:
-        return all(stage.ready for stage in self._sessions)
 
     def _hand_on(self, item: Item, picture: Prepared, seconds: float) -> None:
         self._admission.note_decode(seconds, len(picture))

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from twonines.serving.cost import CostModel, average
 from twonines.serving.work import Item, Part
 
+_ALONE_S = 1.0
+"""A picture that has had the machine to itself for so long shares it: its run may hang."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -26,7 +29,8 @@ class BatchQueue:
     small pictures do not wait behind it. Bounded by whoever admits items.
 
     Several ``lanes`` take batches side by side. What waits is shared among those that are free; one
-    input that comes while nothing runs gets the whole machine, and the lanes wait for its end.
+    input that comes while nothing runs gets the whole machine, and the lanes wait for its end, but
+    no longer than a second.
     """
 
     def __init__(
@@ -34,7 +38,7 @@ class BatchQueue:
     ) -> None:
         """Start empty."""
         self._cost, self._max_batch_size, self._max_wait_s = cost, max_batch_size, max_wait_s
-        self.lanes, self._running, self._alone_runs = lanes, 0, False
+        self.lanes, self._running, self._alone_until = lanes, 0, 0.0
         self._waiting: deque[Item] = deque()
         self._retries: deque[Part] = deque()
         self._changed = threading.Condition()
@@ -80,7 +84,9 @@ class BatchQueue:
         late: list[Item] = []
         with self._changed:
             while not self._closed:
-                self._changed.wait_for(lambda: self._closed or self._may_take())
+                if not self._may_take():
+                    self._changed.wait(self._alone_left())
+                    continue
                 if not self._retries:
                     self._wait_for_more()
                 if self._may_take():  # another lane may have been faster meanwhile
@@ -89,7 +95,7 @@ class BatchQueue:
                 return None
             batch = self._make(late)
             self._running += 1
-            self._alone_runs = not batch.beside
+            self._alone_until = 0.0 if batch.beside else time.perf_counter() + _ALONE_S
             if self._waiting:  # one picture may bring tiles for several lanes
                 self._changed.notify()
         for item in late:  # outside the lock: an answer calls others
@@ -100,11 +106,17 @@ class BatchQueue:
         """A batch has run."""
         with self._changed:
             self._running -= 1
-            self._alone_runs &= batch.beside
+            if not batch.beside:
+                self._alone_until = 0.0
             self._changed.notify_all()
 
     def _may_take(self) -> bool:
-        return bool(self._waiting or self._retries) and not self._alone_runs
+        return bool(self._waiting or self._retries) and self._alone_left() is None
+
+    def _alone_left(self) -> float | None:
+        """Seconds for which a picture may still have the machine to itself; None without one."""
+        left = self._alone_until - time.perf_counter() if self._alone_until else 0.0
+        return left if left > 0 else None
 
     def _make(self, late: list[Item]) -> Batch:
         """The next inputs; those that nobody waits for any more go to ``late``."""

@@ -1,6 +1,5 @@
 """The stage that runs the session, finds culprits, and replaces a session that is broken."""
 
-import itertools
 import logging
 import threading
 import time
@@ -11,20 +10,18 @@ from queue import SimpleQueue
 import numpy as np
 
 from twonines.errors import NotReadyError, TwoninesError
-from twonines.models.inspector import FAULT, Inspector, Session
+from twonines.models.inspector import FAULT, Inspector
 from twonines.models.outputs import Outputs
 from twonines.serving.batches import Batch, BatchQueue
 from twonines.serving.cost import CostModel
 from twonines.serving.deciding import Ran
 from twonines.serving.metrics import Metrics
+from twonines.serving.renewal import SharedSession
 from twonines.serving.work import Part
 
 log = logging.getLogger(__name__)
-MAX_HANGS = 3
-"""A hung run cannot be ended, only left behind with its memory; so often in a row, no more."""
 _SLACK = 20.0
 """A run is taken for hung only after so many times what the cost model predicts."""
-_BACKOFF_S = (0.1, 1.0, 5.0, 15.0, 30.0)
 
 
 class Caller:
@@ -66,41 +63,31 @@ class Caller:
 
 
 class SessionStage:
-    """Takes batches, runs them, and hands their outputs on.
+    """Takes batches, runs them, and hands their outputs on; several may share a session.
 
     A batch that fails is run again part by part. A part that fails alone is the culprit if the
     session still inspects a plain picture; if not, the session is at fault: it is replaced by a
-    fresh one from ``reload``, and the part has one more try. A run that hangs is left behind, the
-    session replaced, and its parts run alone. Meanwhile ``ready`` is false. After ``MAX_HANGS`` in
-    a row, or where nothing can be reloaded, the stage is ``broken`` and refuses everything.
+    fresh one, and the part has one more try. A run that hangs is left behind, the session
+    replaced, and its parts run alone. Where the session is broken for good, all is refused.
     """
 
     def __init__(
         self,
-        session: Session,
+        session: SharedSession,
         queue: BatchQueue,
         hand_on: Callable[[Ran], None],
         *,
         cost: CostModel,
         timeout_s: float,
-        reload: Callable[[], Session] | None,
         metrics: Metrics,
     ) -> None:
         """Start the thread."""
-        self._inspector, self._queue, self._hand_on = Inspector(session), queue, hand_on
-        self._cost, self._timeout_s, self._reload = cost, timeout_s, reload
-        self._metrics = metrics
-        self.ready, self.broken = True, False
+        self._session, self._queue, self._hand_on = session, queue, hand_on
+        self._cost, self._timeout_s, self._metrics = cost, timeout_s, metrics
         self.inputs = 0
-        self._hangs = 0
-        self._closing = threading.Event()
         self._caller = Caller()
         self._thread = threading.Thread(target=self._loop, name="batches", daemon=True)
         self._thread.start()
-
-    def hurry(self) -> None:
-        """Stop trying to reload: the service ends."""
-        self._closing.set()
 
     def close(self) -> None:
         """Stop after the queue was closed."""
@@ -125,26 +112,26 @@ class SessionStage:
 
     def _run(self, batch: Batch) -> Ran | None:
         """What a batch gave; None where its parts run again or have their answers."""
-        parts = batch.parts
-        if self.broken:
+        parts, inspector = batch.parts, self._session.inspector
+        if self._session.broken:
             self._refuse(parts)
             return None
         start = time.perf_counter()
         try:
-            outputs = self._call(batch)
+            outputs = self._call(batch, inspector)
         except TimeoutError:
-            self._leave_hung(parts)
+            self._leave_hung(parts, inspector)
             return None
         except Exception as exc:
-            self._find_culprit(batch, exc)
+            self._find_culprit(batch, inspector, exc)
             return None
-        self._hangs = 0
+        self._session.note_end()
         end = time.perf_counter()
         self._observe(batch, end - start)
         return Ran(parts, outputs, start, end)
 
-    def _call(self, batch: Batch) -> Outputs:
-        inspector, parts = self._inspector, [part.input for part in batch.parts]
+    def _call(self, batch: Batch, inspector: Inspector) -> Outputs:
+        parts = [part.input for part in batch.parts]
         outputs = self._caller.call(
             lambda: inspector.run(parts, beside=batch.beside), self._limit_s(len(parts))
         )
@@ -154,23 +141,22 @@ class SessionStage:
     def _limit_s(self, inputs: int) -> float:
         return max(self._timeout_s, _SLACK * self._cost.seconds(inputs, inputs))
 
-    def _find_culprit(self, batch: Batch, exc: Exception) -> None:
+    def _find_culprit(self, batch: Batch, inspector: Inspector, exc: Exception) -> None:
         parts = batch.parts
-        if len(parts) > 1:
+        if len(parts) > 1 or inspector is not self._session.inspector:  # replaced meanwhile
             self._queue.put_alone(parts)
             return
         item = parts[0].item
         log.error(FAULT, exc_info=exc, extra=item.ids)
-        if self._reload is None or item.renewed or self._is_sound(batch.beside):
+        if item.renewed or not self._session.can_renew or self._is_sound(inspector, batch.beside):
             item.fail(TwoninesError(FAULT))
             return
         item.renewed = True
-        self._replace("failed")
+        self._session.renew_failed(inspector)
         self._queue.put_alone(parts)
 
-    def _is_sound(self, beside: bool) -> bool:
+    def _is_sound(self, inspector: Inspector, beside: bool) -> bool:
         """Whether the session still inspects a plain picture."""
-        inspector = self._inspector
         plain = np.zeros((1, *inspector.session.input_size, 3), np.uint8)
         golden = plain if inspector.card.reference else None
 
@@ -185,16 +171,12 @@ class SessionStage:
             return False
         return True
 
-    def _leave_hung(self, batch: list[Part]) -> None:
-        self._hangs += 1
+    def _leave_hung(self, batch: list[Part], inspector: Inspector) -> None:
         log.error("the session did not end a batch of %d in time", len(batch))
         self._leave_caller()
-        if self._reload is None or self._hangs >= MAX_HANGS:
-            self._break()
+        if not self._session.renew_hung(inspector):
             self._refuse(batch)
-            return
-        self._replace("hung")
-        if len(batch) > 1:
+        elif len(batch) > 1:
             self._queue.put_alone(batch)
         else:
             batch[0].item.fail(TwoninesError(FAULT))
@@ -202,28 +184,6 @@ class SessionStage:
     def _leave_caller(self) -> None:
         self._caller.close()
         self._caller = Caller()
-
-    def _replace(self, reason: str) -> None:
-        """Load the session afresh; tries until it is there or the service ends."""
-        assert self._reload is not None
-        self.ready = False
-        self._metrics.replaced.labels(reason).inc()
-        for attempt in itertools.count():
-            try:
-                self._inspector = Inspector(self._reload())
-            except Exception as exc:
-                log.error("the model cannot be loaded again", exc_info=exc)
-            else:
-                log.warning("the session has been replaced, since it %s", reason)
-                self.ready = True
-                return
-            if self._closing.wait(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]):
-                self._break()
-                return
-
-    def _break(self) -> None:
-        self.ready, self.broken = False, True
-        log.critical("the session is broken and cannot be replaced")
 
     def _refuse(self, batch: list[Part]) -> None:
         for part in batch:

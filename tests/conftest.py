@@ -38,15 +38,15 @@ def tiny_card(**changes: object) -> ModelCard:
     return ModelCard.model_validate({**values, **changes})
 
 
-def write_tiny_model(path: Path, card: ModelCard) -> Path:
-    """score = sigmoid((mean / 255 - 0.5) * 20); the map is the grey picture over 255."""
+def write_tiny_model(path: Path, card: ModelCard, gain: float = 20) -> Path:
+    """score = sigmoid((mean / 255 - 0.5) * gain); the map is the grey picture over 255."""
     constants = {
         "axes": np.array([1, 2, 3], np.int64),
         "channel": np.array([3], np.int64),
         "column": np.array([1], np.int64),
         "full": np.array(255, np.float32),
         "half": np.array(0.5, np.float32),
-        "gain": np.array(20, np.float32),
+        "gain": np.array(gain, np.float32),
         "one": np.array(1, np.float32),
     }
     nodes = [

@@ -168,6 +168,9 @@ def test_runs_at_once_serve_where_they_are_as_fast() -> None:
     long.seconds += [1.9, 2.5]
     assert pick([one, two, long]) is one
     assert pick_to_serve([one, two, long]) is two
+    lucky = timing("float32", 3.4, streams=3)
+    lucky.seconds += [3.5, 2.9]  # one round reached the pace, the median is far from it
+    assert pick_to_serve([one, two, lucky]) is two
     assert pick_to_serve([one, timing("float32", 2.05, streams=2)]) is one
     assert pick_to_serve([one, timing("int8", 1.96, streams=2)]) is one
 

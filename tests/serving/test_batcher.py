@@ -15,6 +15,7 @@ from twonines.models.card import ModelCard
 from twonines.models.image import Decoded
 from twonines.models.outputs import Outputs
 from twonines.models.session import InspectionSession
+from twonines.serving import batches
 from twonines.serving import decoding as module
 from twonines.serving.batcher import Answer, Batcher
 from twonines.types import Image, Verdict
@@ -230,6 +231,12 @@ def test_picture_above_the_whole_room_is_decoded_alone(monkeypatch: pytest.Monke
     assert all(f.result(0).inspection.verdict is Verdict.OK for f in futures)
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture alone keeps the machine however slow the test's machine is."""
+    monkeypatch.setattr(batches, "_ALONE_S", 60.0)
+
+
 class Lanes(Fake):
     """Notes the inputs of each run and whether it is beside others, which wait for each other."""
 
@@ -252,6 +259,7 @@ class Lanes(Fake):
         return super().run(images, references)
 
 
+@pytest.mark.usefixtures("patient")
 def test_streams_run_at_once_and_all_of_them_end() -> None:
     fake = Lanes()
     fake.gate.set()
@@ -267,9 +275,10 @@ def test_streams_run_at_once_and_all_of_them_end() -> None:
     assert verdicts == [Verdict.NG, *[Verdict.OK, Verdict.NG] * 2]
     assert fake.runs == [(1, False), (2, True), (2, True)]
     batcher.close()
-    assert not any(stage._thread.is_alive() for stage in batcher._sessions)
+    assert not any(stage._thread.is_alive() for stage in batcher._running)
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_part_that_failed_runs_again_beside_others() -> None:
     fake = Lanes()
     fake.both = threading.Barrier(1)
@@ -292,6 +301,7 @@ def test_a_part_that_failed_runs_again_beside_others() -> None:
     batcher.close()
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("streams", [1, 2])
 def test_cancelled_pictures_leave_the_queue(streams: int) -> None:
     fake = Lanes()

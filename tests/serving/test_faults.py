@@ -147,7 +147,7 @@ def test_client_that_goes_away_costs_no_run(tiny_model: Path, gate: Gate) -> Non
         with ThreadPoolExecutor(1) as pool:
             first = pool.submit(ask, client)
             assert held.batcher
-            while not any(stage.inputs for stage in held.batcher._sessions):
+            while not any(stage.inputs for stage in held.batcher._running):
                 threading.Event().wait(0.005)
             sent: list[Message] = []
             messages: list[Message] = [

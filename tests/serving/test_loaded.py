@@ -158,7 +158,7 @@ def test_a_broken_session_is_told_and_replaced_by_activate(tmp_path: Path) -> No
     with opened(tmp_path, default_model="a") as client:
         broken = entry(client, "a").active
         assert broken
-        broken.batcher._sessions[0]._break()
+        broken.batcher._session._break()
         assert client.get("/healthz").status_code == 503
         assert client.get("/readyz").status_code == 200  # b still answers
         files = {"file": ("a.png", png(CALM))}

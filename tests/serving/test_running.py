@@ -13,7 +13,7 @@ from tests.images import png
 from twonines.errors import DeadlineError, NotReadyError, TwoninesError
 from twonines.models.inspector import Inspector
 from twonines.models.outputs import Outputs
-from twonines.serving import running
+from twonines.serving import batches, renewal
 from twonines.serving.batcher import Batcher
 from twonines.serving.work import Item
 from twonines.types import Image, Inspection, Verdict
@@ -113,10 +113,60 @@ def test_session_that_hangs_again_and_again_is_broken_and_everything_answered() 
     futures = [batcher.submit(png(0)) for _ in range(5)]
     assert all(isinstance(future.exception(10), TwoninesError) for future in futures)
     assert batcher.is_broken
-    assert len(loads) == running.MAX_HANGS
+    assert len(loads) == renewal.MAX_HANGS
     with pytest.raises(NotReadyError):
         batcher.submit(png(0))
     stuck.set()
+    batcher.close()
+
+
+def test_session_that_two_runs_find_broken_is_replaced_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The slow run fails after the other has had the session replaced."""
+    monkeypatch.setattr(batches, "_ALONE_S", 0.01)
+    slow, renewed, loads = threading.Event(), threading.Event(), list[int]()
+
+    def stale(images: Image) -> None:
+        if (images == 250).any():
+            slow.set()
+            assert renewed.wait(10)
+        else:
+            assert slow.wait(10)
+        raise RuntimeError("broken for good")
+
+    def reload() -> Session:
+        loads.append(1)
+        renewed.set()
+        return Session()
+
+    old = Session(stale)
+    batcher = Batcher(old, reload=reload, streams=2, max_batch_size=1)
+    futures = batcher.submit_all([png(0), png(250)])
+    assert [f.result(20).inspection.verdict for f in futures] == [Verdict.OK, Verdict.NG]
+    assert loads == [1] and batcher.is_ready
+    assert len(old.runs) == 3  # two pictures and one plain one: what was replaced is not probed
+    batcher.close()
+
+
+def test_picture_that_hangs_alone_does_not_keep_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batches, "_ALONE_S", 0.05)
+    begun, stuck = threading.Event(), threading.Event()
+
+    def hang(images: Image) -> None:
+        if (images == 13).any():
+            begun.set()
+            stuck.wait(20)
+
+    batcher = Batcher(Session(hang), streams=2)
+    hung = batcher.submit(png(13))
+    assert begun.wait(10)
+    assert batcher.submit(png(0)).result(10).inspection.verdict is Verdict.OK
+    assert not hung.done()
+    stuck.set()
+    hung.result(10)
     batcher.close()
 
 

@@ -60,7 +60,7 @@ def test_tensors_and_uploads_share_batches(tiny_model: Path, gate: Gate) -> None
         first = pool.submit(ask, client)
         batcher = service(client).batcher
         assert batcher
-        while not any(stage.inputs for stage in batcher._sessions):
+        while not any(stage.inputs for stage in batcher._running):
             threading.Event().wait(0.005)
         mixed = pool.submit(infer, client, binary(pixels(0, 250)))
         pool.submit(ask, client)
