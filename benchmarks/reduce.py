@@ -109,13 +109,8 @@ class _Reader:
         return next(self._feeds, None)
 
 
-def reduced_card(
-    card: ModelCard, parent: str, precision: Precision, pictures: int, score_shift: float
-) -> ModelCard:
+def reduced_card(card: ModelCard, made: Reduction) -> ModelCard:
     """The card of the reduced file: metrics, parity and certificate are of float32 and left out."""
-    made = Reduction.model_validate(
-        {"precision": precision, "parent": parent, "pictures": pictures, "score_shift": score_shift}
-    )
     return card.model_copy(
         update={"metrics": {}, "parity": {}, "certificate": None, "reduced": made}
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twonines.errors import SettingsError
+from twonines.models.guard import Guard
 from twonines.models.inspector import Part, stack
 from twonines.models.providers import (
     Precision,
@@ -26,6 +27,8 @@ _BATCHES = (1, 2, 4, 8, 16, 32)
 _QUICK_BATCHES = (1, 8, 32)
 _WORTH = 1.03
 """What is less than this faster than float32 is not worth another precision."""
+_HOPELESS = 0.6
+"""What gives less than this share of the fastest in the warm-up is not timed again."""
 _NEAR = 0.9
 """What is slower than this share of the fastest is not even with it, whatever one round gave."""
 
@@ -50,29 +53,38 @@ class TuneOptions:
 
 @dataclass(slots=True)
 class Candidate:
-    """A provider and a precision: its model bytes, how far scores moved, why it is out."""
+    """A provider and a precision: its model bytes, how far scores moved, why it is out.
+
+    With a ``guard``, a share ``rechecked`` of pictures runs again in float32.
+    """
 
     provider: ProviderName
     precision: Precision
     data: bytes = b""
     score_shift: float = 0.0
     out: str = ""
+    guard: Guard | None = None
+    rechecked: float = 0.0
 
 
 @dataclass(slots=True)
 class Timing:
-    """One variant at one batch size, and the seconds of each round."""
+    """One variant at one batch size, and the seconds of each round.
+
+    ``again_s`` is what running again in float32 adds to a batch on average.
+    """
 
     candidate: Candidate
     variant: Variant
     batch: int
     session: InspectionSession
     seconds: list[float] = field(default_factory=list)
+    again_s: float = 0.0
 
     @property
     def rates(self) -> list[float]:
         """Pictures a second of each round."""
-        return [self.variant.streams * self.batch / one for one in self.seconds]
+        return [self.variant.streams * self.batch / (one + self.again_s) for one in self.seconds]
 
     @property
     def per_second(self) -> float:
@@ -82,7 +94,7 @@ class Timing:
     @property
     def run_ms(self) -> float:
         """Median milliseconds of one run while all streams run."""
-        return statistics.median(self.seconds) * 1e3
+        return (statistics.median(self.seconds) + self.again_s) * 1e3
 
     def choice(self) -> TunedChoice:
         """As it is written down."""
@@ -94,11 +106,13 @@ class Timing:
             high=max(self.rates),
             run_ms=self.run_ms,
             score_shift=self.candidate.score_shift,
+            guard=self.candidate.guard,
+            rechecked=self.candidate.rechecked,
         )
 
     def row(self) -> dict[str, Any]:
         """As it is shown."""
-        return self.variant.model_dump() | self.choice().model_dump(exclude={"variant"})
+        return self.variant.model_dump() | self.choice().model_dump(exclude={"variant", "guard"})
 
 
 def open_candidate(
@@ -138,7 +152,7 @@ def make_timings(
 def time_all(
     timings: list[Timing], parts: Sequence[Part], options: TuneOptions, tell: Report
 ) -> None:
-    """Fill in the seconds; the first round warms up and drops what can win nothing."""
+    """Fill in the seconds; the warm-up drops what can win nothing, and times the hopeless once."""
     whole = stack(list(itertools.islice(itertools.cycle(parts), _BATCHES[-1])),
                   timings[0].session.card.reference)  # fmt: skip
     rounds = min(options.rounds, 3) if options.quick else options.rounds
@@ -149,20 +163,45 @@ def time_all(
             _run(one, whole, pool)  # the first run of a size is slow
             one.seconds = [_run(one, whole, pool)]
         tell("warm-up", len(timings), len(timings))
-        timings[:] = [one for one in timings if _may_win(one, options)]
-        for one in timings:
+        timings[:] = [one for one in timings if _may_serve(one, options)]
+        _price_rechecks(timings)
+        left = _contenders(timings, options)
+        for one in left:
             one.seconds.clear()
         for number in range(rounds):
             tell("rounds", number, rounds)
-            shift = number * len(timings) // rounds
-            for one in timings[shift:] + timings[:shift]:
+            shift = number * len(left) // rounds
+            for one in left[shift:] + left[:shift]:
                 one.seconds.append(_run(one, whole, pool))
             if time.perf_counter() > end:
                 break
         tell("rounds", rounds, rounds)
+    _price_rechecks(timings)
 
 
-def _may_win(one: Timing, options: TuneOptions) -> bool:
+def _price_rechecks(timings: Sequence[Timing]) -> None:
+    """What running again costs a batch on average, one picture at a time.
+
+    Whether a picture runs again depends on it, and the few that are timed are not the line's.
+    """
+    exact = {
+        one.variant.streams: statistics.median(one.seconds)
+        for one in timings
+        if (one.candidate.provider, one.candidate.precision, one.batch) == ("cpu", "float32", 1)
+    }
+    for one in timings:
+        if again := one.batch * one.candidate.rechecked:
+            one.again_s = again * exact[one.variant.streams]
+
+
+def _contenders(timings: Sequence[Timing], options: TuneOptions) -> list[Timing]:
+    """What may still win after the warm-up; the rest keeps its one figure."""
+    best = max((one.per_second for one in timings if one.run_ms <= options.latency_ms), default=0.0)
+    return [one for one in timings if one.per_second >= _HOPELESS * best]
+
+
+def _may_serve(one: Timing, options: TuneOptions) -> bool:
+    """Whether it can be chosen at all: several at once only for what keeps the bound."""
     return one.variant.streams == 1 or one.batch == 1 or one.run_ms <= 2 * options.latency_ms
 
 

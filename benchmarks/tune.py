@@ -1,16 +1,21 @@
 """Find the fastest way to run a model on this machine that keeps its verdicts.
 
 Providers and precisions first pass the gate: on every calibration picture the verdict and the
-class of the default (float32 on the CPU provider). Those that do are timed in layouts of threads
-and runs at once, and in batch sizes, rounds alternating, so that whatever else the machine does
-meets all of them alike. What was chosen is written beside the model, see `models/tuning.py`.
+class of the default (float32 on the CPU provider). A reduced precision may differ where float32
+runs again what is near a limit of the policy, see `models/guard.py`. What passes is timed in
+layouts of threads and runs at once, and in batch sizes, rounds alternating, so that whatever else
+the machine does meets all of them alike. What was chosen is written beside the model, see
+`models/tuning.py`.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
+
+import numpy as np
 
 from twonines.benchmarks.reduce import (
     as_feeds,
@@ -31,8 +36,11 @@ from twonines.benchmarks.timing import (
     time_all,
 )
 from twonines.errors import GateError, SettingsError, TwoninesError
+from twonines.models.card import ModelCard, Reduction
+from twonines.models.guard import Guard, Rows, can_guard
 from twonines.models.image import decode
 from twonines.models.inspector import Inspector, Part, Prepared, stack
+from twonines.models.outputs import Outputs
 from twonines.models.providers import (
     FILE_PRECISIONS,
     Precision,
@@ -50,13 +58,15 @@ from twonines.models.tuning import (
     this_machine,
     write_tuned,
 )
-from twonines.types import Inspection
+from twonines.types import Inspection, Verdict
 
 Picture = tuple[Path, Path | None]
 """A calibration picture, and its reference where the model compares."""
 FEWEST = 50
 """Under so many calibration pictures equal verdicts say too little of a reduced precision."""
 _FOR_RANGES = 32
+_MOST_RECHECKED = 0.5
+"""What runs more pictures again than this in float32 is hardly faster."""
 
 
 def tune(
@@ -183,9 +193,56 @@ def _check(
     pairs = list(zip(expected, found, strict=True))
     shifts = [abs((a.score or 0.0) - (b.score or 0.0)) for a, b in pairs]
     candidate.score_shift = max(shifts)
-    other = sum(a.verdict is not b.verdict or a.defect_class != b.defect_class for a, b in pairs)
-    if other:
-        candidate.out = f"changes {other} of {len(pairs)} verdicts"
+    other = np.array([a.verdict is not b.verdict or a.defect_class != b.defect_class
+                      for a, b in pairs])  # fmt: skip
+    if candidate.precision != "float32" and can_guard(base.card):
+        _guard(candidate, base.card, expected, found, other)
+    elif other.any():
+        candidate.out = f"changes {other.sum()} of {len(pairs)} verdicts"
+
+
+def _guard(
+    candidate: Candidate,
+    card: ModelCard,
+    expected: Sequence[Inspection],
+    found: Sequence[Inspection],
+    other: Rows,
+) -> None:
+    """Let float32 decide again what is near a limit; the candidate is out where that is not enough.
+
+    A margin holds for pictures that it was not made from, or is none: that of each half of the
+    pictures must cover the other half. The one that is kept comes from all of them.
+    """
+    if any(one.verdict is Verdict.ERROR for one in (*expected, *found)):
+        candidate.out = "gives values that are no scores"
+        return
+    exact, reduced = _as_outputs(expected, card), _as_outputs(found, card)
+    first = np.arange(len(other)) % 2 == 0
+    for half in (first, ~first):
+        margin = Guard.of(exact.take(half), reduced.take(half))
+        missed = other & ~half & ~margin.find_unsure(reduced, card)
+        if missed.any():
+            candidate.out = (
+                f"changes {other.sum()} of {len(other)} verdicts, {missed.sum()} of them in one "
+                "half of the pictures by more than the other half foretells"
+            )
+            return
+    candidate.guard = Guard.of(exact, reduced)
+    candidate.rechecked = float(candidate.guard.find_unsure(reduced, card).mean())
+    if candidate.rechecked > _MOST_RECHECKED:
+        candidate.out = (
+            f"moves scores by up to {candidate.score_shift:.2g}: {candidate.rechecked:.0%} of "
+            "pictures would run again in float32"
+        )
+
+
+def _as_outputs(inspections: Sequence[Inspection], card: ModelCard) -> Outputs:
+    """What the decision looked at, without maps."""
+    score = np.array([one.score for one in inspections], np.float32)
+    novelty = np.array([one.novelty for one in inspections], np.float32)
+    classes = [[one.class_scores[name] for name in card.classes] for one in inspections]
+    maps = np.zeros((len(score), 1, 1), np.float32)
+    return Outputs(score, np.array(classes, np.float32), maps, novelty)
 
 
 def _write(
@@ -203,10 +260,13 @@ def _write(
     files = {}
     for one in {id(t.candidate): t.candidate for t in (serve, batch)}.values():
         if one.precision in FILE_PRECISIONS:
-            card = reduced_card(base.card, base.digest, one.precision, pictures, one.score_shift)
+            made = Reduction.model_validate(
+                {"precision": one.precision, "parent": base.digest, "pictures": pictures,
+                 "score_shift": one.score_shift, "guarded": one.guard is not None}
+            )  # fmt: skip
             path = reduced_path(model, one.precision)
-            write_reduced(one.data, card, path)
-            files[one.precision] = InspectionSession.load(path, execution_provider="cpu").digest
+            write_reduced(one.data, reduced_card(base.card, made), path)
+            files[one.precision] = hashlib.sha256(read_model(path)).hexdigest()
     rows = []
     for timing in timings:
         row = timing.row()

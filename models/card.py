@@ -107,13 +107,15 @@ class Reduction(CardPart):
     """What a file of reduced precision was made from, and how far its scores moved.
 
     ``parent`` is the SHA-256 of the float32 file. On ``pictures`` calibration pictures both gave
-    the same verdicts and classes, and scores that differ by at most ``score_shift``.
+    the same verdicts and classes, and scores that differ by at most ``score_shift``; one that is
+    ``guarded`` did so only as its parent runs it, with the float32 file for what is near a limit.
     """
 
     precision: Literal["int8", "int8-mixed"]
     parent: str = Field(pattern=r"^[0-9a-f]{64}$")
     pictures: int = Field(ge=1)
     score_shift: float = Field(ge=0, le=1)
+    guarded: bool = False
 
 
 class ModelCard(CardPart):

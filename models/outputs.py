@@ -1,6 +1,6 @@
 """What a model gives for a batch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,18 @@ class Outputs:
     def __len__(self) -> int:
         """Number of pictures."""
         return len(self.score)
+
+    def take(self, rows: npt.NDArray[np.bool_]) -> "Outputs":
+        """Those of the ``rows`` (N,) that are true."""
+        there = {one.name: getattr(self, one.name) for one in fields(self)}
+        return replace(self, **{n: value[rows] for n, value in there.items() if value is not None})
+
+    def put(self, rows: npt.NDArray[np.bool_], others: "Outputs") -> None:
+        """Write ``others``, one for each of the ``rows`` (N,) that are true, in their places."""
+        for one in fields(self):
+            mine, theirs = getattr(self, one.name), getattr(others, one.name)
+            if mine is not None:
+                mine[rows] = theirs
 
     def check(self, count: int, classes: int) -> None:
         """Refuse shapes other than the contract's.

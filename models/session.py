@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from twonines.errors import ModelFileError, SettingsError
 from twonines.models.card import ModelCard
 from twonines.models.certificate import find_fault
 from twonines.models.decision import decide
+from twonines.models.guard import Guard
 from twonines.models.image import preprocessing_digest
 from twonines.models.onnx_file import graph_digest
 from twonines.models.outputs import BOX_NAMES, MAP_NAMES, OUTPUT_NAMES, Outputs
@@ -63,6 +65,11 @@ class InspectionSession:
         """Runs at once for which the model is open ``beside``; 1 where it is not."""
         self._runtime = self._beside = runtime
         self._names = _offered(runtime)
+        self.rechecked = 0
+        """Pictures or tiles that ran again in float32, since they were near a limit."""
+        self._counting = threading.Lock()
+        self._guard: Guard | None = None
+        self._exact: InspectionSession | None = None
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -108,6 +115,11 @@ class InspectionSession:
         first = "openvino" if execution_provider == "openvino" else "cpu"
         runtime = make_runtime(data, cast(Literal["cpu", "openvino"], first), count, str(path))
         card = ModelCard.from_metadata(dict(runtime.get_modelmeta().custom_metadata_map), str(path))
+        if card.reduced and card.reduced.guarded:
+            raise ModelFileError(
+                f"model: {path} must be used through the float32 file that it was made from: alone "
+                "it gives other verdicts near a limit"
+            )
         _check_contract(runtime, card, str(path))
         _check_outputs(runtime, card, str(path))
         session = cls(runtime, card, digest, first, f"{first} was asked for")
@@ -177,7 +189,19 @@ class InspectionSession:
                     f"got {value.dtype} {value.shape}"
                 )
         runtime = self._beside if beside else self._runtime
-        return self.name_outputs(runtime.run(list(self._names), feed))
+        outputs = self.name_outputs(runtime.run(list(self._names), feed))
+        if self._guard is not None and self._exact is not None:
+            unsure = self._guard.find_unsure(outputs, self.card)
+            if count := int(unsure.sum()):
+                with self._counting:
+                    self.rechecked += count
+                golden = None if references is None else references[unsure]
+                outputs.put(unsure, self._exact.run(images[unsure], golden, beside=beside))
+        return outputs
+
+    def guard_by(self, exact: "InspectionSession", guard: Guard) -> None:
+        """Let ``exact`` run again what ``guard`` is unsure of; it must run as many at once."""
+        self._exact, self._guard = exact, guard
 
     def name_outputs(self, values: Sequence[Any]) -> Outputs:
         """Arrays in the order of the graph's outputs, as the contract calls them."""
@@ -278,6 +302,11 @@ def _tuned(
             raise ModelFileError(f"it changes {change}")
         if beside and variant.streams > 1:
             fast.open_beside(model, variant, str(path))
+            if choice.guard is not None:
+                plain = {"execution_provider": session.execution_provider, "precision": "float32"}
+                session.open_beside(data, variant.model_copy(update=plain), str(path))
+        if choice.guard is not None:
+            fast.guard_by(session, choice.guard)
     except Exception as exc:  # what was tuned must not stop the service
         log.warning("the tuned choice for %s is not used: %s; tune it again", path, exc)
         return None

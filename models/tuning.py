@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 
 from twonines.errors import ModelFileError
 from twonines.models.card import ModelCard
+from twonines.models.guard import Guard
 from twonines.models.onnx_file import read_card
 from twonines.models.parts import CardPart
 from twonines.models.providers import Precision, Variant, available_threads, read_model
@@ -39,7 +40,11 @@ class Machine(CardPart):
 
 
 class TunedChoice(CardPart):
-    """The fastest variant of one purpose: median, range and milliseconds of one run."""
+    """The fastest variant of one purpose: median, range and milliseconds of one run.
+
+    With a ``guard``, pictures near a limit run again in float32: a share ``rechecked`` of the
+    calibration pictures, [0, 1], which the pace counts.
+    """
 
     variant: Variant
     max_batch_size: int = Field(ge=1, le=1024)
@@ -48,14 +53,17 @@ class TunedChoice(CardPart):
     high: float = Field(gt=0)
     run_ms: float = Field(gt=0)
     score_shift: float = Field(ge=0, le=1)
+    guard: Guard | None = None
+    rechecked: float = Field(default=0.0, ge=0, le=1)
 
     @property
     def text(self) -> str:
         """The choice in one line."""
         one = self.variant
+        again = f", {self.rechecked:.1%} of pictures again in float32" if self.guard else ""
         return (
             f"{one.execution_provider} {one.precision}, {one.threads} threads, "
-            f"{one.streams} at once, batches of at most {self.max_batch_size}"
+            f"{one.streams} at once, batches of at most {self.max_batch_size}{again}"
         )
 
 

@@ -155,6 +155,7 @@ class LoadedModel:
             lambda: batcher.waiting,
             lambda: batcher.cost.fixed,
             lambda: batcher.cost.each,
+            lambda: self.session.rechecked,
             lambda: watch is not None and not watch.fault,
             lambda: watch.evidence if watch else 0.0,
         )

@@ -17,6 +17,7 @@ class ModelValues(NamedTuple):
     waiting: Callable[[], float]
     cost_fixed: Callable[[], float]
     cost_each: Callable[[], float]
+    rechecked: Callable[[], float]
     certificate: Callable[[], float]
     evidence: Callable[[], float]
 
@@ -74,6 +75,10 @@ class Metrics:
             "batch_fixed_seconds", "Fitted cost of a batch, whatever it holds"
         )
         self._cost_each = self._gauge("batch_input_seconds", "Fitted cost of each input in a batch")
+        self._rechecked = self._gauge(
+            "rechecked_inputs",
+            "Pictures or tiles near a limit that ran again in float32 since the model was loaded",
+        )
         self.model = Gauge(
             "twonines_model_version_info",
             "The model that answers",
@@ -110,7 +115,8 @@ class Metrics:
     @property
     def _of_model(self) -> tuple[Gauge, ...]:
         return (
-            self._waiting, self._cost_fixed, self._cost_each, self._certificate, self._evidence,
+            self._waiting, self._cost_fixed, self._cost_each, self._rechecked, self._certificate,
+            self._evidence,
         )  # fmt: skip
 
     def text(self) -> bytes:

@@ -20,16 +20,21 @@ from twonines.benchmarks.timing import (
     pick,
     pick_to_serve,
 )
+from twonines.benchmarks.tune import _guard as guard_candidate
 from twonines.benchmarks.tune import tune
 from twonines.cli.app import app
-from twonines.errors import ImageError, SettingsError
+from twonines.errors import ImageError, ModelFileError, SettingsError
 from twonines.models.card import ModelCard, Policy
-from twonines.models.providers import Variant
+from twonines.models.decision import decide
+from twonines.models.onnx_file import read_card
+from twonines.models.outputs import Outputs
+from twonines.models.providers import Variant, open_runtime
 from twonines.models.session import InspectionSession
 from twonines.models.tuning import reduced_path
 from twonines.serving.loaded import LoadedModel
 from twonines.serving.metrics import Metrics
 from twonines.settings import ServeSettings
+from twonines.types import FloatArray, Inspection
 
 FAST = TuneOptions(latency_ms=10_000, rounds=2, quick=True)
 
@@ -93,7 +98,9 @@ def test_int8_that_keeps_the_verdicts_is_a_valid_model_file(
     tuned = tune(model, folder(tmp_path / "pictures", 60), FAST)
     assert tuned.serve.variant.precision == "int8" and tuned.pictures == 60
     path = reduced_path(model, "int8")
-    card = InspectionSession.load(path, execution_provider="cpu").card
+    card = read_card(path.read_bytes(), str(path))
+    with pytest.raises(ModelFileError, match="must be used through the float32 file"):
+        InspectionSession.load(path, execution_provider="cpu")
     assert card.reduced is not None and card.reduced.parent == tuned.model
     assert card.reduced.pictures == 60 and card.reduced.score_shift == tuned.serve.score_shift
     assert 0 < card.reduced.score_shift < 0.2 and not card.metrics
@@ -113,23 +120,88 @@ def test_int8_that_keeps_the_verdicts_is_a_valid_model_file(
     assert InspectionSession.load(model).precision == "float32"
 
 
-def test_int8_that_changes_a_verdict_is_left_out(tmp_path: Path) -> None:
-    # A threshold so close to a calibration picture's score that any shift crosses it.
+@pytest.mark.parametrize("streams", [1, 2])
+def test_what_int8_would_decide_otherwise_float32_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streams: int
+) -> None:
+    """A threshold so close to a calibration picture's score that any shift crosses it."""
     model = write_convolving_model(tmp_path / "model.onnx", tiny_card())
-    session = InspectionSession.load(model, execution_provider="cpu")
-    images = np.stack([np.full((32, 32, 3), level, np.uint8) for level in range(100, 156, 5)])
-    scores = session.run(images).score
     pictures = folder(tmp_path / "pictures", 60)
-    out = {"int8": 0, "int8-mixed": 0}
-    for score in scores:
-        card = tiny_card(policy=Policy(threshold=float(score)))
-        write_convolving_model(model, card)
-        for (_, precision), note in notes(tune(model, pictures, FAST)).items():
-            if precision in out and "changes" in note:
-                out[precision] += 1
-        if all(out.values()):
-            break
-    assert all(out.values()), out
+    images = np.stack([np.array(Image.open(path)) for path, _ in pictures])
+    scores = InspectionSession.load(model, execution_provider="cpu").run(images).score
+    near = float(np.sort(scores)[np.searchsorted(np.sort(scores), 0.5)])
+    write_convolving_model(model, tiny_card(policy=Policy(threshold=near)))
+    monkeypatch.setattr(timing_module, "_WORTH", 0.0)
+    monkeypatch.setattr(timing_module, "layouts", lambda _: [(2, 1), (1, 2)])
+
+    def as_wanted(one: Timing) -> float:
+        return 1.0 + (one.variant.precision != "float32") + (one.variant.streams == streams)
+
+    monkeypatch.setattr(Timing, "per_second", property(as_wanted))
+    tuned = tune(model, pictures, FAST)
+    chosen = tuned.serve
+    assert chosen.guard is not None
+    assert chosen.guard.scores == pytest.approx(2 * chosen.score_shift, abs=1e-6)
+    assert 0 < chosen.rechecked < 0.5 and "again in float32" in chosen.text
+    session = InspectionSession.load(model, beside=True)
+    assert session.precision == chosen.variant.precision != "float32"
+    assert session.streams == streams
+    bare = open_runtime(reduced_path(model, session.precision), chosen.variant)
+    (fast,) = bare.run(["score"], {"images": images})
+    assert not np.array_equal(fast, scores)
+    for beside in {False, streams > 1}:
+        found = session.run(images, beside=beside)
+        unsure = np.abs(fast - near) <= chosen.guard.scores
+        assert np.array_equal(found.score >= near, scores >= near)
+        assert np.allclose(found.score, np.where(unsure, scores, fast), atol=1e-6)
+        assert found.score[np.argmin(np.abs(scores - near))] == pytest.approx(near, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shifts", "said"),
+    [
+        ([0.01] * 60, ""),
+        ([0.01] * 59 + [0.3], "1 of them in one half of the pictures by more than the other half"),
+        ([0.24] * 60, "moves scores by up to 0.24: 100% of pictures would run again"),
+        ([float("nan")] * 60, "gives values that are no scores"),
+    ],
+)
+def test_a_guard_must_foretell_what_moves(shifts: list[float], said: str) -> None:
+    card = tiny_card()
+
+    def inspect(scores: FloatArray) -> list[Inspection]:
+        rest = np.zeros_like(scores)
+        outputs = Outputs(scores, np.stack([1 - scores, scores], 1), rest[:, None, None], rest)
+        return decide(outputs, card, [(32, 32)] * len(scores))
+
+    scores = np.full(60, 0.3, np.float32)
+    expected, found = inspect(scores), inspect(scores + np.array(shifts, np.float32))
+    other = np.array([a.verdict is not b.verdict for a, b in zip(expected, found, strict=True)])
+    candidate = Candidate("cpu", "int8", score_shift=max(shifts))
+    guard_candidate(candidate, card, expected, found, other)
+    assert (said in candidate.out) if said else not candidate.out
+    if not said:
+        assert candidate.guard is not None and candidate.rechecked == 0
+
+
+def test_running_again_counts_in_the_pace() -> None:
+    exact, fast = timing("float32", 1.0), timing("int8", 4.0)
+    exact.candidate.precision = "float32"
+    fast.candidate.rechecked, fast.batch = 0.25, 8
+    for _ in range(2):  # after the warm-up, and at the end
+        timing_module._price_rechecks([exact, fast])
+    assert fast.run_ms == (4.0 + 8 * 0.25 * 1.0) * 1e3 and exact.run_ms == 1e3
+    assert fast.per_second == 8 / 6
+
+
+def test_what_is_hopeless_after_the_warm_up_is_not_timed_again() -> None:
+    options = TuneOptions(latency_ms=1500)
+    fast, slow, near = timing("int8", 1.0), timing("float32", 2.0), timing("float32", 1.6)
+    long = timing("float32", 8.0)
+    long.batch = 16  # fast, but out of bounds: it may still win for batch scoring
+    assert timing_module._contenders([fast, slow, near, long], options) == [fast, near, long]
+    nothing = TuneOptions(latency_ms=1)
+    assert timing_module._contenders([fast, slow], nothing) == [fast, slow]
 
 
 def test_a_certificate_allows_no_other_precision(tmp_path: Path) -> None:
