@@ -26,6 +26,12 @@ class BoundedProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _in_head, _head_bytes, _has_ended = True, 0, False
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether no request is being taken or answered, and another may come."""
+        is_busy = self.cycle is not None and not self.cycle.response_complete
+        return not is_busy and not self.transport.is_closing()
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a head."""
         super().connection_made(transport)

@@ -1,11 +1,13 @@
 """Run the service."""
 
+import asyncio
 import ipaddress
 import logging
 import math
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -15,11 +17,12 @@ from fastapi import FastAPI
 
 from twonines.errors import NotReadyError, SettingsError
 from twonines.models.session import InspectionSession
+from twonines.serving import backlog
 from twonines.serving.app import create_app
 from twonines.serving.logs import configure_logs
 from twonines.serving.model_files import ModelFolder
 from twonines.serving.people.accounts import can_enter
-from twonines.serving.protocol import bounded_protocol
+from twonines.serving.protocol import BoundedProtocol, bounded_protocol
 from twonines.serving.references import open_references
 from twonines.serving.service import Service
 from twonines.serving.store.database import Database
@@ -27,13 +30,18 @@ from twonines.settings import ServeSettings
 
 log = logging.getLogger(__name__)
 _SWITCH_S = 0.0005
+_TICK_S = 0.02
+_HANDSHAKE_S = 0.2
+_ACCEPT_S = 5.0
+_SILENCE_S = 1.0
 
 
 class DrainingServer(uvicorn.Server):
     """Goes out of service before it ends: /readyz says 503 first, while all is still answered.
 
-    Uvicorn closes idle connections at its end, and with them a request that is just on its way. In
-    the delay each answer closes its connection, and whoever balances the load turns away.
+    In the delay each answer closes its connection, and whoever balances the load turns away. At its
+    end uvicorn would reset what waits to be accepted and close what has sent no request yet: both
+    are heard first. A second signal ends at once, without the delay and without hearing them.
     """
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, delay_s: float) -> None:
@@ -41,10 +49,12 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._service, self._delay_s = app.state.service, delay_s
         self._signal: int | None = None
+        self._is_hurried = False
         self._end = math.inf
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take a signal."""
+        self._is_hurried = self._service.draining
         self._service.draining = True
         if self._signal is None and self._delay_s:
             self._signal, self._end = sig, time.monotonic() + self._delay_s
@@ -58,11 +68,52 @@ class DrainingServer(uvicorn.Server):
             super().handle_exit(self._signal, None)
         return await super().on_tick(counter)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, hear those that there are, answer and end."""
+        self._service.draining = True
+        await self._empty_backlog(sockets or [])
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        await self._hear_silent()
+        await super().shutdown(sockets)
+
+    async def _empty_backlog(self, listeners: Sequence[socket.socket]) -> None:
+        # One of them takes a turn of the loop with uvloop, so that dozens may wait under load.
+        for listener in listeners:
+            backlog.take_no_more(listener)
+        start = time.monotonic()
+        # For handshakes that are half done: to the client its connection is made before it is here.
+        await self._pause(start + _HANDSHAKE_S)
+        while not all(map(backlog.is_empty, listeners)) and not self._is_hurried:
+            if time.monotonic() > start + _ACCEPT_S:
+                log.warning("connections that waited to be accepted are reset")
+                return
+            await asyncio.sleep(0)
+        for _ in range(3):  # turns in which asyncio makes a connection of what was accepted last
+            await asyncio.sleep(0)
+
+    async def _hear_silent(self) -> None:
+        """Wait for the requests of open connections that have sent none, or none again."""
+        end = time.monotonic() + _SILENCE_S
+        while self._has_silent() and time.monotonic() < end and not self._is_hurried:
+            await asyncio.sleep(_TICK_S)
+
+    async def _pause(self, end: float) -> None:
+        while time.monotonic() < end and not self._is_hurried:
+            await asyncio.sleep(_TICK_S)
+
+    def _has_silent(self) -> bool:
+        connections = self.server_state.connections
+        return any(isinstance(one, BoundedProtocol) and one.is_silent for one in connections)
+
 
 def run_server(settings: ServeSettings) -> None:
     """Serve until a signal; requests that were taken are answered first.
 
-    After the signal ``/readyz`` is 503; ``drain_delay_s`` later no more connections are taken.
+    After the signal ``/readyz`` is 503; ``drain_delay_s`` later no more connections are taken, and
+    those that there are have a second to send a request.
 
     Raises:
         ModelFileError: the file is not a model; nothing is served.
