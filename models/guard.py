@@ -7,11 +7,14 @@ from pydantic import Field
 from twonines.models.card import ModelCard
 from twonines.models.outputs import Outputs
 from twonines.models.parts import CardPart
-from twonines.types import FloatArray
 
 Rows = npt.NDArray[np.bool_]
 MARGIN = 2.0
 """New pictures may move further than those that were measured; so many times is allowed for."""
+LEAST = 0.5
+"""The least margin in logits: pictures far from every limit show little of what is near one."""
+_EXTREME = 1e-3
+"""Probabilities nearer than this to 0 or 1 count as this near: half precision tells no more."""
 
 
 def can_guard(card: ModelCard) -> bool:
@@ -22,54 +25,89 @@ def can_guard(card: ModelCard) -> bool:
 class Guard(CardPart):
     """How far a reduced precision may move what the decision looks at.
 
-    ``scores`` bounds the shift of the score and of class scores, in [0, 1]; ``novelty`` that of
-    the novelty. A picture that is as near as that to a limit of the policy runs again.
+    ``logits`` bounds the shift of the score and of class scores as logits, ln(p / (1 - p)): a
+    rounding error that moves a score by a thousandth near 0 moves it by a tenth near 0.5.
+    ``novelty`` bounds the shift of the novelty. A picture that is as near as that to a limit of
+    the policy runs again, and so does one whose novelty is above ``most_novel``, beyond which
+    nothing was measured.
     """
 
-    scores: float = Field(ge=0)
+    logits: float = Field(ge=0)
     novelty: float = Field(ge=0)
+    most_novel: float
 
     @classmethod
     def of(cls, exact: Outputs, reduced: Outputs) -> "Guard":
-        """``MARGIN`` times the largest shifts between two runs over the same pictures."""
-        shifts = (
-            np.abs(exact.score - reduced.score).max(initial=0.0),
-            np.abs(exact.class_scores - reduced.class_scores).max(initial=0.0),
-            np.abs(exact.novelty - reduced.novelty).max(initial=0.0),
-        )
+        """``MARGIN`` times the largest shifts between two runs over the same N >= 1 pictures.
+
+        That of logits is at least ``LEAST``.
+        """
+        shifts = _find_shifts(exact, reduced)
         return cls(
-            scores=MARGIN * float(max(shifts[:2])),
-            novelty=MARGIN * float(shifts[2]),
+            logits=max(LEAST, MARGIN * shifts[0]),
+            novelty=MARGIN * shifts[1],
+            most_novel=float(reduced.novelty.max()),
         )
+
+    def covers(self, exact: Outputs, reduced: Outputs) -> bool:
+        """Whether no shift between two runs over the same pictures is larger."""
+        shifts = _find_shifts(exact, reduced)
+        return shifts[0] <= self.logits and shifts[1] <= self.novelty
 
     def find_unsure(self, outputs: Outputs, card: ModelCard) -> Rows:
         """Which of N pictures float32 might decide otherwise, (N,) bool.
 
-        What is not finite is unsure. So is every picture that would be NG where the policy asks
-        for a least area of defects, which depends on the whole map.
+        What is no proper output is unsure. So is every picture that may be NG where the policy
+        asks for a least area of defects, which depends on the whole map.
         """
-        policy, scores = card.policy, outputs.score
-        sure = np.isfinite(scores) & np.isfinite(outputs.novelty)
-        sure &= np.isfinite(outputs.class_scores).all(axis=1)
+        policy = card.policy
+        scores, kinds = _logits(outputs.score), _logits(outputs.class_scores)
+        sure = _are_proper(outputs) & (outputs.novelty <= self.most_novel)
+        may_be_ng = scores >= _logits(policy.threshold)
+        may_be_ok = (outputs.score < policy.accepts_below) & card.has_good
         for limit in (policy.accepts_below, policy.threshold):
-            sure &= np.abs(scores - limit) > self.scores
+            sure &= np.abs(scores - _logits(limit)) > self.logits
         for name, rule in policy.class_rules.items():
-            values = outputs.class_scores[:, card.classes.index(name)]
+            values = kinds[:, card.classes.index(name)]
             for at in (rule.review_from, rule.reject_from):
                 if at is not None:
-                    sure &= np.abs(values - at) > self.scores
+                    sure &= np.abs(values - _logits(at)) > self.logits
+                    may_be_ok &= values < _logits(at)
+            if rule.reject_from is not None:
+                may_be_ng |= values >= _logits(rule.reject_from)
         if policy.novelty_limit is not None:
             sure &= np.abs(outputs.novelty - policy.novelty_limit) > self.novelty
-        sure &= (scores < policy.accepts_below) | self._is_kind_sure(outputs.class_scores, card)
+            may_be_ok &= outputs.novelty <= policy.novelty_limit
         if policy.min_defect_area:
-            sure &= scores < policy.threshold
-        return ~sure
+            sure &= ~may_be_ng
+        return ~(sure & (may_be_ok | self._is_kind_sure(kinds, card)))
 
-    def _is_kind_sure(self, class_scores: FloatArray, card: ModelCard) -> Rows:
+    def _is_kind_sure(self, kinds: npt.NDArray[np.float64], card: ModelCard) -> Rows:
         """Whether the likeliest kind of defect stays the likeliest, (N,) bool."""
-        kinds = class_scores[:, 1:] if card.has_good and len(card.classes) > 1 else class_scores
-        if kinds.shape[1] < 2:
+        defects = kinds[:, 1:] if card.has_good and len(card.classes) > 1 else kinds
+        if defects.shape[1] < 2:
             return np.ones(len(kinds), np.bool_)
-        best = np.sort(kinds, axis=1)
-        sure: Rows = best[:, -1] - best[:, -2] > 2 * self.scores
+        best = np.sort(defects, axis=1)
+        sure: Rows = best[:, -1] - best[:, -2] > 2 * self.logits
         return sure
+
+
+def _logits(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    inner = np.clip(np.asarray(values, np.float64), _EXTREME, 1 - _EXTREME)
+    found: npt.NDArray[np.float64] = np.log(inner / (1 - inner))
+    return found
+
+
+def _find_shifts(exact: Outputs, reduced: Outputs) -> tuple[float, float]:
+    """The largest shifts of logits and of novelty."""
+    pairs = ((exact.score, reduced.score), (exact.class_scores, reduced.class_scores))
+    moved = max(float(np.abs(_logits(a) - _logits(b)).max()) for a, b in pairs)
+    return moved, float(np.abs(exact.novelty - reduced.novelty).max())
+
+
+def _are_proper(outputs: Outputs) -> Rows:
+    """What the decision takes for a model's output, (N,) bool."""
+    proper: Rows = (outputs.score >= 0) & (outputs.score <= 1) & np.isfinite(outputs.novelty)
+    proper &= np.isfinite(outputs.class_scores).all(axis=1)
+    proper &= np.isfinite(outputs.defect_map).all(axis=(1, 2))
+    return proper

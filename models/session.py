@@ -302,9 +302,10 @@ def _tuned(
             raise ModelFileError(f"it changes {change}")
         if beside and variant.streams > 1:
             fast.open_beside(model, variant, str(path))
-            if choice.guard is not None:
+            if choice.guard is not None and fast.streams > 1:
                 plain = {"execution_provider": session.execution_provider, "precision": "float32"}
                 session.open_beside(data, variant.model_copy(update=plain), str(path))
+                fast.streams = session.streams
         if choice.guard is not None:
             fast.guard_by(session, choice.guard)
     except Exception as exc:  # what was tuned must not stop the service

@@ -38,6 +38,8 @@ def take_no_more(listener: socket.socket) -> None:
 
 def is_empty(listener: socket.socket) -> bool:
     """Whether nothing waits to be accepted."""
-    with selectors.DefaultSelector() as selector:
+    # The default, epoll, takes a file descriptor: where none is left, most is waiting.
+    kind = getattr(selectors, "PollSelector", selectors.SelectSelector)
+    with kind() as selector:
         selector.register(listener, selectors.EVENT_READ)
         return not selector.select(0)

@@ -4,6 +4,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable
+from typing import Literal
 
 from twonines.models.inspector import Inspector, Session
 from twonines.serving.metrics import Metrics
@@ -11,6 +12,7 @@ from twonines.serving.metrics import Metrics
 log = logging.getLogger(__name__)
 MAX_HANGS = 3
 """A hung run cannot be ended, only left behind with its memory; so often in a row, no more."""
+Renewal = Literal["replaced", "replaced before", "broken"]
 _BACKOFF_S = (0.1, 1.0, 5.0, 15.0, 30.0)
 
 
@@ -46,23 +48,22 @@ class SharedSession:
         """A run has ended, so hangs before it are not in a row with those to come."""
         self._hangs = 0
 
-    def renew_hung(self, seen: Inspector) -> bool:
-        """Replace what hung; false where that has been done too often or cannot be done."""
+    def renew_hung(self, seen: Inspector) -> Renewal:
+        """Replace what hung, but not too often."""
         with self._lock:
-            if self.inspector is not seen:
-                return not self.broken
+            if self.broken or self.inspector is not seen:
+                return "broken" if self.broken else "replaced before"
             self._hangs += 1
             if self._reload is None or self._hangs >= MAX_HANGS:
                 self._break()
-                return False
-            return self._replace(self._reload, "hung")
+                return "broken"
+            return "replaced" if self._replace(self._reload, "hung") else "broken"
 
-    def renew_failed(self, seen: Inspector) -> bool:
-        """Replace what failed on a plain picture; false where that cannot be done."""
+    def renew_failed(self, seen: Inspector) -> None:
+        """Replace what failed on a plain picture."""
         with self._lock:
-            if self.inspector is not seen:
-                return not self.broken
-            return self._reload is not None and self._replace(self._reload, "failed")
+            if not self.broken and self.inspector is seen and self._reload is not None:
+                self._replace(self._reload, "failed")
 
     def _replace(self, reload: Callable[[], Session], reason: str) -> bool:
         """Load the session afresh; tries until it is there or the service ends."""

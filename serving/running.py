@@ -174,12 +174,17 @@ class SessionStage:
     def _leave_hung(self, batch: list[Part], inspector: Inspector) -> None:
         log.error("the session did not end a batch of %d in time", len(batch))
         self._leave_caller()
-        if not self._session.renew_hung(inspector):
+        renewal = self._session.renew_hung(inspector)
+        item = batch[0].item
+        if renewal == "broken":
             self._refuse(batch)
         elif len(batch) > 1:
             self._queue.put_alone(batch)
+        elif renewal == "replaced before" and not item.renewed:  # another picture may have done it
+            item.renewed = True
+            self._queue.put_alone(batch)
         else:
-            batch[0].item.fail(TwoninesError(FAULT))
+            item.fail(TwoninesError(FAULT))
 
     def _leave_caller(self) -> None:
         self._caller.close()

@@ -15,6 +15,7 @@ from twonines.models.inspector import Inspector
 from twonines.models.outputs import Outputs
 from twonines.serving import batches, renewal
 from twonines.serving.batcher import Batcher
+from twonines.serving.metrics import Metrics
 from twonines.serving.work import Item
 from twonines.types import Image, Inspection, Verdict
 
@@ -147,6 +148,44 @@ def test_session_that_two_runs_find_broken_is_replaced_once(
     assert loads == [1] and batcher.is_ready
     assert len(old.runs) == 3  # two pictures and one plain one: what was replaced is not probed
     batcher.close()
+
+
+def test_picture_that_hung_with_a_session_that_was_replaced_meanwhile_runs_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two pictures hang on one session; the second to be found so has not hung the fresh one."""
+    monkeypatch.setattr(batches, "_ALONE_S", 0.01)
+    stuck, loads = threading.Event(), list[int]()
+
+    def reload() -> Session:
+        loads.append(1)
+        return Session()
+
+    old = Session(lambda _: stuck.wait(20))
+    batcher = Batcher(old, reload=reload, streams=2, max_batch_size=1, session_timeout_s=1.0)
+    futures = batcher.submit_all([png(0), png(250)])
+    while len(old.runs) < 2:
+        time.sleep(0.005)
+    outcomes = [future.exception(20) for future in futures]
+    assert sorted(outcome is None for outcome in outcomes) == [False, True]
+    assert loads == [1] and batcher.is_ready
+    stuck.set()
+    batcher.close()
+
+
+def test_what_is_broken_for_good_is_not_loaded_again() -> None:
+    loads: list[int] = []
+
+    def reload() -> Session:
+        loads.append(1)
+        return Session()
+
+    shared = renewal.SharedSession(Session(), reload, Metrics())
+    seen = shared.inspector
+    shared._break()
+    shared.renew_failed(seen)
+    assert shared.renew_hung(seen) == "broken"
+    assert not loads and not shared.ready and not shared.can_renew
 
 
 def test_picture_that_hangs_alone_does_not_keep_the_machine(
