@@ -35,7 +35,7 @@ _NEAR = 0.9
 
 @dataclass(frozen=True, slots=True)
 class TuneOptions:
-    """``latency_ms`` bounds the median run of the session; ``minutes`` bounds the timing of rounds."""
+    """``latency_ms`` bounds the median run of the session; ``minutes`` bounds the rounds."""
 
     latency_ms: float = 50.0
     rounds: int = 5

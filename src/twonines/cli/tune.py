@@ -17,7 +17,7 @@ _HEADINGS = ("provider", "precision", "cpus", "runs", "batch", "per s", "range",
 
 def tune(
     model: Annotated[Path, typer.Argument(help="The model file.")],
-    latency_ms: Annotated[float, typer.Option(help="Longest run of a served batch.")] = 50.0,
+    latency_ms: Annotated[float, typer.Option(help="Longest median run of a served batch.")] = 50.0,
     calibration: Annotated[
         Path | None, typer.Option(help="Folder of pictures like those of the line.")
     ] = None,
