@@ -1,14 +1,17 @@
 """Which pictures a reduced precision is unsure of."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.conftest import tiny_card
+from tests.made_models import write_comparing_model
 from twonines.models.card import ClassRule, Policy
 from twonines.models.guard import LEAST, Guard, can_guard
 from twonines.models.outputs import Outputs
+from twonines.models.session import InspectionSession
 
 GUARD = Guard(logits=0.5, novelty=0.5, most_novel=10.0)
 """At 0.5 a logit of 0.5 is a score from 0.378 to 0.622."""
@@ -129,3 +132,21 @@ def test_rows_are_taken_and_put_back() -> None:
     part.score[:] = 0.9
     found.put(rows, part)
     assert found.score.tolist() == pytest.approx([0.9, 0.2, 0.9])
+
+
+def test_a_comparing_model_runs_again_with_its_references(tmp_path: Path) -> None:
+    path = write_comparing_model(tmp_path / "model.onnx", tiny_card(reference=True))
+    exact, fast = (InspectionSession.load(path, execution_provider="cpu") for _ in range(2))
+    images = np.stack([np.full((32, 32, 3), level, np.uint8) for level in (0, 128, 255)])
+    golden = np.zeros_like(images)
+    expected = exact.run(images, golden)
+    near = Guard(logits=1.0, novelty=0.0, most_novel=1e9)
+    unsure = near.find_unsure(expected, fast.card)
+    fast.guard_by(exact, near)
+    found = fast.run(images, golden)
+    assert np.array_equal(found.score, expected.score)
+    assert fast.rechecked == unsure.sum() and exact.rechecked == 0
+    everything = Guard(logits=1e3, novelty=0.0, most_novel=1e9)
+    fast.guard_by(exact, everything)
+    assert np.array_equal(fast.run(images, golden).score, expected.score)
+    assert fast.rechecked == unsure.sum() + 3
