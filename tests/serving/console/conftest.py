@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, FilePayload, Page
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from tests.browser import open_browser
 from tests.conftest import tiny_card, write_tiny_model
@@ -158,6 +159,13 @@ def picture(name: str, value: int) -> FilePayload:
 
 def drop(page: Page, mark: str, *files: FilePayload) -> None:
     """Choose files in the drop zone of this mark."""
-    with page.expect_file_chooser() as chooser:
-        page.locator(f"[data-mark={mark}] button").first.click()
-    chooser.value.set_files(list(files))
+    for left in (2, 1, 0):
+        try:
+            with page.expect_file_chooser(timeout=30_000) as chooser:
+                page.locator(f"[data-mark={mark}] button").first.click()
+        except PlaywrightTimeout:  # the page was drawn anew between press and release
+            if not left:
+                raise
+        else:
+            chooser.value.set_files(list(files))
+            return
