@@ -9,12 +9,13 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from twonines.benchmarks.evaluate import rebuild_split
 from twonines.benchmarks.statistics import rate
+from twonines.benchmarks.tune import inspect_anew
 from twonines.datasets.record import Record
 from twonines.datasets.registry import load_dataset
 from twonines.errors import SettingsError
@@ -60,8 +61,7 @@ def compare(model: Path, records: Sequence[Record]) -> dict[str, Any]:
     answers: list[list[Inspection]] = [[], [], []]
     for prepared in _prepare(Inspector(exact), records):
         for session, given in zip(sessions, answers, strict=True):
-            fresh = [replace(one, merger=None, inspection=None) for one in prepared]
-            given += Inspector(session).inspect(fresh, 16)
+            given += inspect_anew(session, prepared)
     assert guarded.tuned is not None and guarded.tuned.guard is not None
     told = {"alone": answers[1], "guarded": answers[2]}
     return {

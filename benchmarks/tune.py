@@ -85,7 +85,7 @@ def tune(
     prepared = list(_prepare(base, pictures, options, tell))
     parts = [(one, tile) for one in prepared for tile in range(len(one))]
     candidates = list(_candidates(base, model, parts, len(prepared) if pictures else 0))
-    expected = _inspect(base, prepared)
+    expected = inspect_anew(base, prepared)
     for number, candidate in enumerate(candidates):
         tell("verdict gate", number, len(candidates))
         _check(base, candidate, prepared, expected)
@@ -166,7 +166,8 @@ def _reduced(
     return candidate
 
 
-def _inspect(session: InspectionSession, pictures: Sequence[Prepared]) -> list[Inspection]:
+def inspect_anew(session: InspectionSession, pictures: Sequence[Prepared]) -> list[Inspection]:
+    """Inspect pictures that another session may have inspected before."""
     fresh = [replace(picture, merger=None, inspection=None) for picture in pictures]
     return list(Inspector(session).inspect(fresh, 16))
 
@@ -187,7 +188,7 @@ def _check(
         threads=available_threads(),
     )
     try:
-        found = _inspect(open_candidate(base, candidate, variant), pictures)
+        found = inspect_anew(open_candidate(base, candidate, variant), pictures)
     except Exception as exc:  # a provider that cannot run this model is only out
         candidate.out = f"cannot run this model ({str(exc).splitlines()[0][:120]})"
         return

@@ -7,7 +7,7 @@ import math
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -85,7 +85,7 @@ class DrainingServer(uvicorn.Server):
             backlog.take_no_more(listener)
         start = time.monotonic()
         # For handshakes that are half done: to the client its connection is made before it is here.
-        await self._pause(start + _HANDSHAKE_S)
+        await self._wait_while(lambda: True, start + _HANDSHAKE_S)
         while not all(map(backlog.is_empty, listeners)) and not self._is_hurried:
             if time.monotonic() > start + _ACCEPT_S:
                 log.warning("connections that waited to be accepted are reset")
@@ -96,12 +96,10 @@ class DrainingServer(uvicorn.Server):
 
     async def _hear_silent(self) -> None:
         """Wait for the requests of open connections that have sent none, or none again."""
-        end = time.monotonic() + _SILENCE_S
-        while self._has_silent() and time.monotonic() < end and not self._is_hurried:
-            await asyncio.sleep(_TICK_S)
+        await self._wait_while(self._has_silent, time.monotonic() + _SILENCE_S)
 
-    async def _pause(self, end: float) -> None:
-        while time.monotonic() < end and not self._is_hurried:
+    async def _wait_while(self, holds: Callable[[], bool], end: float) -> None:
+        while holds() and time.monotonic() < end and not self._is_hurried:
             await asyncio.sleep(_TICK_S)
 
     def _has_silent(self) -> bool:
