@@ -59,11 +59,14 @@ def tile(name: str, value: str, icon: str, mark: str) -> None:
 
 
 @contextmanager
-def panel(title: str) -> Iterator[ui.element]:
-    """A box with a heading."""
+def panel(title: str | Callable[[], object]) -> Iterator[ui.element]:
+    """A box with a heading: its words, or what draws them where they change."""
     with ui.element("section").classes("panel") as box:
         with ui.element("h2"):
-            ui.label(title)
+            if callable(title):
+                title()
+            else:
+                ui.label(title)
         yield box
 
 

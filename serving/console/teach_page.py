@@ -65,6 +65,7 @@ class _Teach:
         self.name = names[0] if names else None
         self.tallies: dict[str, Tally] = {}
         self.fault = ""
+        self.drawn: list[str] = []
         self.run = Part(self.read_run, self.draw_run)
 
     async def build(self) -> None:
@@ -108,14 +109,18 @@ class _Teach:
 
     @ui.refreshable_method
     def classes(self) -> None:
+        """Show the chosen set.
+
+        Its zones stay as pictures come: one drawn anew while a browser chooses or sends files
+        loses them.
+        """
         if self.name is None:
             notice(self.t("make_set_first"))
             return
-        t, chosen = self.t, self.set
-        with panel(t("classes_of", name=chosen.name, count=chosen.pictures)):
-            with ui.row().classes("w-full items-stretch"):
-                for name, paths in chosen.classes.items():
-                    self.one_class(name, paths)
+        t = self.t
+        with panel(self.heading):
+            self.row, self.drawn = ui.row().classes("w-full items-stretch"), []
+            self.draw_classes()
             with ui.row().classes("w-full items-center q-mt-md"):
                 new = ui.input(t("new_class")).props("maxlength=80 data-mark=new-class")
                 ui.button(
@@ -123,23 +128,44 @@ class _Teach:
                 ).props("outline data-mark=add-class")
                 ui.label(t("or_folders")).classes("muted")
 
-    def one_class(self, name: str, paths: list[Path]) -> None:
-        with ui.column().style("flex: 1 1 300px; min-width: 280px").props(f"data-class={name!r}"):
+    @ui.refreshable_method
+    def heading(self) -> None:
+        chosen = self.set
+        ui.label(self.t("classes_of", name=chosen.name, count=chosen.pictures))
+
+    def draw_classes(self) -> None:
+        """Add the classes that are not there yet; they may come from another window too."""
+        for name in self.set.classes:
+            if name not in self.drawn:
+                self.drawn.append(name)
+                self.one_class(name)
+
+    def one_class(self, name: str) -> None:
+        with self.row, ui.column().style("flex: 1 1 300px; min-width: 280px"):
             with ui.row().classes("items-center gap-2"):
                 ui.icon("check_circle" if name == GOOD else "report", size="26px")
-                count = self.t("count", count=len(paths))
-                ui.label(f"{name}: {count}").style("font-weight: 700; font-size: 19px")
+                self.count(name)
             mark = f"class-{re.sub(r'[^A-Za-z0-9]', '-', name)}"
             drop_zone(self.view, self.t("drop_class", name=name), self.taking(name), mark)
-            pictures_row(paths[-_SHOWN:])
+            self.newest(name)
+
+    @ui.refreshable_method
+    def count(self, name: str) -> None:
+        count = self.t("count", count=len(self.set.classes.get(name, ())))
+        ui.label(f"{name}: {count}").style("font-weight: 700; font-size: 19px")
+
+    @ui.refreshable_method
+    def newest(self, name: str) -> None:
+        pictures_row(self.set.classes.get(name, [])[-_SHOWN:])
 
     def taking(self, name: str) -> Any:
         pending: list[asyncio.Task[None]] = []
 
         async def show_soon() -> None:
             await asyncio.sleep(0.4)  # many files come one after the other
-            self.classes.refresh()
-            self.run.refresh()
+            self.draw_classes()
+            for shown in (self.heading, self.count, self.newest, self.run):
+                shown.refresh()
 
         async def take(folder: str, file: str, data: bytes) -> None:
             limit = self.view.desk.service.settings.max_pixels
@@ -165,9 +191,9 @@ class _Teach:
     async def add_class(self, name: str) -> None:
         async def add() -> None:
             sets.add_class(self.set, name)
+            self.draw_classes()
 
-        if await told(self.view, add()):
-            self.classes.refresh()
+        await told(self.view, add())
 
     async def read_run(self) -> _Run:
         work = self.view.desk.works.last(KIND)

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, FilePayload, Page
-from playwright.sync_api import TimeoutError as PlaywrightTimeout
+from playwright.sync_api import Browser, BrowserContext, FileChooser, FilePayload, Page
 
 from tests.browser import open_browser
 from tests.conftest import tiny_card, write_tiny_model
@@ -157,15 +156,13 @@ def picture(name: str, value: int) -> FilePayload:
     return {"name": name, "mimeType": "image/png", "buffer": png(value)}
 
 
+def choose(page: Page, mark: str) -> FileChooser:
+    """Press for the file chooser of the drop zone of this mark."""
+    with page.expect_file_chooser() as chooser:
+        page.locator(f"[data-mark={mark}] button").first.click()
+    return chooser.value
+
+
 def drop(page: Page, mark: str, *files: FilePayload) -> None:
     """Choose files in the drop zone of this mark."""
-    for left in (2, 1, 0):
-        try:
-            with page.expect_file_chooser(timeout=30_000) as chooser:
-                page.locator(f"[data-mark={mark}] button").first.click()
-        except PlaywrightTimeout:  # the page was drawn anew between press and release
-            if not left:
-                raise
-        else:
-            chooser.value.set_files(list(files))
-            return
+    choose(page, mark).set_files(list(files))

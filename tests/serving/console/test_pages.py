@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.images import png
-from tests.serving.console.conftest import Open, Site, drop, picture
+from tests.serving.console.conftest import Open, Site, choose, drop, picture
 
 EVIL = "<img src=x onerror=window.evil=1>"
 PAGES = ("", "live", "review", "history", "models", "data", "teach", "study", "reports", "people")
@@ -190,10 +190,14 @@ def test_teach_takes_pictures_by_class(site: Site, open_page: Open) -> None:
     page.get_by_text("gears: 0 pictures").wait_for()
     assert page.locator("[data-mark=teach]").is_disabled()
     page.locator("[data-mark=new-class]").fill("scratch")
+    chooser = choose(page, "class-good")
     page.locator("[data-mark=add-class]").click()
-    for name, value in (("good", 10), ("scratch", 200)):
-        drop(page, f"class-{name}", *[picture(f"{i}.png", value + i) for i in range(3)])
-        page.get_by_text(f"{name}: 3 pictures").wait_for()
+    drop(page, "class-scratch", *[picture(f"{i}.png", 200 + i) for i in range(3)])
+    page.get_by_text("scratch: 3 pictures").wait_for()
+    # What comes to one class takes no file from who is choosing for another.
+    chooser.set_files([picture(f"{i}.png", 10 + i) for i in range(3)])
+    page.get_by_text("good: 3 pictures").wait_for()
+    page.get_by_text("gears: 6 pictures").wait_for()
     page.locator("[data-mark=teach]:enabled").wait_for()
     assert len(list((site.data / "sets" / "gears").glob("*/*.png"))) == 6
 
