@@ -77,9 +77,10 @@ class Archive:
 class DatasetCard:
     """What a user must know of a set before quoting a figure from it.
 
-    ``folder`` is where it lies below ``$TWONINES_DATA``; generic layouts have none. ``tasks`` is
-    what its labels allow, ``download`` how to get it in words, ``published`` results to stand
-    above, one a line.
+    ``rotations_allowed`` says that a part turned by a quarter is one too, ``flips_allowed`` that a
+    mirrored one is, along either side; mirroring both ways is a half turn. ``folder`` is where the
+    set lies below ``$TWONINES_DATA``; generic layouts have none. ``tasks`` is what its labels
+    allow, ``download`` how to get it in words, ``published`` results to stand above, one a line.
     """
 
     name: str

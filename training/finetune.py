@@ -152,12 +152,16 @@ def augment_plan(lesson: Lesson, options: FinetuneOptions, gallery: Gallery) -> 
     """What the set's card and its pictures allow.
 
     A picture whose only label is of the whole is never cut far: the cut may lose what it shows.
+    Nor is one that a detector sees whole: boxes that are cut, and always larger than at
+    inspection, teach wrong sides.
     """
     card, side = lesson.dataset.card, min(lesson.size)
     drawn = any(r.mask is not None or r.boxes for r in gallery.records if r.is_defective)
     usual = min(side, DETECT_CROP) if lesson.task == "detect" else side
     crop = min(options.crop or usual, side)
-    zoom = (0.7 if drawn else 0.85, 1.0 if crop == side else 1.3)
+    whole = crop == side
+    far = drawn and not (whole and lesson.task == "detect")
+    zoom = (0.7 if far else 0.85, 1.0 if whole else 1.3)
     pairs = gallery.layout.reference
     exposure = 0.0 if pairs or gallery.exposure < SMOOTH else min(0.4, 2.5 * gallery.exposure)
     return AugmentPlan(

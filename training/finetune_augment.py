@@ -38,9 +38,9 @@ def build(plan: AugmentPlan) -> v2.Compose:
     """
     steps: list[Any] = [FocusedCrop(plan.crop, plan.zoom)]
     if plan.flips or plan.turns:
-        steps.append(v2.RandomHorizontalFlip())
+        steps += [v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()]
     if plan.turns:
-        steps += [v2.RandomVerticalFlip(), QuarterTurn()]
+        steps.append(QuarterTurn())
     if plan.exposure > 0:
         e = plan.exposure
         steps += [v2.ColorJitter(brightness=e, contrast=e), Gamma(e)]

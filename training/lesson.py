@@ -98,7 +98,7 @@ class Lesson:
         more = self.options.views - 1
         if self.dataset.card.rotations_allowed:
             return [0, *[2, 4, 6, 1, 3, 5, 7][:more]]
-        return [0, *[4][:more]] if self.dataset.card.flips_allowed else [0]
+        return [0, *[2, 4, 6][:more]] if self.dataset.card.flips_allowed else [0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Measure every server in turn: closed loops, then Poisson arrivals, round after round."""
+"""Measure every server: closed loops, then Poisson arrivals, round after round."""
 
 import os
 import statistics
@@ -11,15 +11,15 @@ import psutil
 
 from twonines.benchmarks.bench import metadata
 from twonines.benchmarks.throughput.aims import judge_aims
-from twonines.benchmarks.throughput.load import TOLERANCE
-from twonines.benchmarks.throughput.running import (
-    Watch,
-    command_of,
-    free_port,
-    generate_load,
-    post,
-    running,
+from twonines.benchmarks.throughput.contest import (
+    COUNTS,
+    GRACE_S,
+    OVERLOAD_GRACE_S,
+    Contest,
+    share_of_others,
 )
+from twonines.benchmarks.throughput.load import TOLERANCE
+from twonines.benchmarks.throughput.running import Watch
 from twonines.benchmarks.throughput.task import Task, make_task, measure_limits
 from twonines.benchmarks.throughput.variants import (
     CompareOptions,
@@ -28,18 +28,10 @@ from twonines.benchmarks.throughput.variants import (
     find_variants,
     label_of,
 )
-from twonines.benchmarks.throughput.wire import build_upload, find_score
-from twonines.errors import GateError
 from twonines.models.providers import available_threads
 from twonines.models.session import InspectionSession, Provider
 
 SCHEMA = 1
-WARM_UP, WARM_UP_CLIENTS = 96, 32
-GRACE_S, OVERLOAD_GRACE_S = 10.0, 2.0
-"""How long answers are waited for after the last request; in overload a queue would last long."""
-_FAULT_LIMIT_S = 30.0
-"""A server that still answers nothing but faults so long after its start will not do better."""
-COUNTS = ("sent", "answered", "refused", "errors", "unanswered", "wrong")
 
 
 def compare(
@@ -92,21 +84,24 @@ def _run_rounds(
     bare: dict[str, list[dict[str, float]]] = {label: [] for label in sessions}
     measured: dict[str, list[dict[str, Any]]] = {variant.key: [] for variant in variants}
     errors: dict[str, str] = {}
-    for number in range(options.rounds):
-        head = f"round {number + 1}/{options.rounds}"
+
+    def run_bare() -> None:
         for label, session in sessions.items():
-            tell(f"{head}: bare session on {label}")
+            tell(f"bare session on {label}")
             with Watch(psutil.Process()) as watch:
                 limits = measure_limits(session, task)
-            bare[label].append(limits | {"others_share": _share_of_others(watch, 0.0)})
-        for variant in variants if number % 2 == 0 else reversed(variants):
-            if variant.key in errors:
-                continue
-            tell(f"{head}: {variant.key}")
-            try:
-                measured[variant.key].append(_measure(variant, task, options, number))
-            except GateError as exc:
-                errors[variant.key] = str(exc)
+            bare[label].append(limits | {"others_share": share_of_others(watch, 0.0)})
+
+    for number in range(options.rounds):
+        left = [variant for variant in variants if variant.key not in errors]
+        with Contest(left, task, options, number, tell) as contest:
+            run_bare()
+            contest.closed()
+            run_bare()
+            contest.open()
+        errors |= contest.errors
+        for key, result in contest.results():
+            measured[key].append(result)
     return bare, measured, errors
 
 
@@ -147,74 +142,6 @@ def _session(task: Task, label: str) -> InspectionSession:
         return task.session
     provider: Provider = "openvino" if label == "openvino" else "cpu"
     return InspectionSession.load(task.model, execution_provider=provider, beside=True)
-
-
-def _measure(variant: Variant, task: Task, options: CompareOptions, number: int) -> dict[str, Any]:
-    """All loads on one fresh server."""
-    server, port = variant.server, free_port()
-    assert variant.environment.python is not None
-    words, environment = command_of(
-        server, variant.environment.python, task.model, task.session.input_size,
-        variant.asked, port,
-    )  # fmt: skip
-    first = build_upload(server.form, server.field, f"127.0.0.1:{port}", server.path,
-                         task.pictures[0].read_bytes())  # fmt: skip
-    job = {
-        "host": "127.0.0.1", "port": port, "path": server.path, "form": server.form,
-        "field": server.field, "place": list(server.place), "expected": list(task.expected),
-        "pictures": [str(path) for path in task.pictures], "grace_s": GRACE_S,
-        "tolerance": variant.tolerance,
-    }  # fmt: skip
-
-    start = time.perf_counter()
-
-    def probe() -> bool:
-        answer = post(port, first)
-        if answer is None or find_score(answer[1], server.place) is not None:
-            return answer is not None
-        if time.perf_counter() - start > _FAULT_LIMIT_S:
-            said = answer[1].decode(errors="replace")[:400]
-            raise GateError(f"server: must answer a score, got {answer[0]}: {said}")
-        return False
-
-    rows: dict[str, dict[str, Any]] = {}
-    with running(words, environment, probe) as process:
-        ready = time.perf_counter() - start
-        generate_load(job | {"clients": WARM_UP_CLIENTS, "total": WARM_UP})
-        for clients in options.clients:
-            given = {"clients": clients, "seconds": options.seconds}
-            rows[f"closed {clients}"] = _row(process, job | given)
-        capacity = max(row["per_second"] for row in rows.values())
-        for percent in options.load if capacity else ():
-            given = {"rate": capacity * percent / 100, "seconds": options.seconds,
-                     "seed": options.seed + number,
-                     "grace_s": OVERLOAD_GRACE_S if percent > 100 else GRACE_S}  # fmt: skip
-            rows[f"open {percent}"] = _row(process, job | given) | {"offered": given["rate"]}
-    return {"ready_s": ready, "capacity": capacity, "rows": rows}
-
-
-def _row(process: psutil.Process, job: dict[str, Any]) -> dict[str, Any]:
-    """One load, with what the server took meanwhile."""
-    with Watch(process) as watch:
-        found = generate_load(job)
-    return {
-        "per_second": found["per_second"],
-        **{f"{name}_s": value for name, value in found["latency_s"].items()},
-        "refusal_p99_s": found["refusal_s"]["p99"],
-        "cpu_per_picture_s": watch.cpu_seconds / found["answered"] if found["answered"] else None,
-        "memory_bytes": watch.peak_bytes,
-        "generator_share": found["cpu_share"],
-        "others_share": _share_of_others(watch, found["process_cpu_seconds"]),
-        "late_p99_s": found["late_p99_s"],
-        **{name: found[name] for name in COUNTS},
-    }
-
-
-def _share_of_others(watch: Watch, generator_seconds: float) -> float:
-    """Share of all cores that neither the server nor the benchmark took, while it was watched."""
-    cores = psutil.cpu_count() or 1
-    others = watch.machine_seconds - watch.cpu_seconds - generator_seconds
-    return max(0.0, others / watch.wall_seconds / cores)
 
 
 def _sum_up(

@@ -43,12 +43,11 @@ class Usage:
 def measure_tree(root: psutil.Process) -> Usage:
     """Sum over a process and all its descendants; shared pages count in each of them."""
     cpu, memory = 0.0, 0
-    with suppress(psutil.Error):
-        for process in (root, *root.children(recursive=True)):
-            with suppress(psutil.Error):
-                times = process.cpu_times()
-                cpu += times.user + times.system
-                memory += process.memory_info().rss
+    for process in _family(root):
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            cpu += times.user + times.system
+            memory += process.memory_info().rss
     return Usage(cpu, memory)
 
 
@@ -171,11 +170,31 @@ def running(
             end_tree(started)
 
 
-def end_tree(root: psutil.Popen) -> None:
-    """End a process and its descendants, kindly first."""
-    family: list[psutil.Process] = [root]
+def suspend(root: psutil.Process) -> None:
+    """Let a process and all its descendants rest: they take no processor time."""
+    for process in _family(root):
+        with suppress(psutil.Error):
+            process.suspend()
+
+
+def resume(root: psutil.Process) -> None:
+    """Let them go on."""
+    for process in _family(root):
+        with suppress(psutil.Error):
+            process.resume()
+
+
+def _family(root: psutil.Process) -> list[psutil.Process]:
+    family = [root]
     with suppress(psutil.Error):
         family += root.children(recursive=True)
+    return family
+
+
+def end_tree(root: psutil.Popen) -> None:
+    """End a process and its descendants, kindly first; also those that are suspended."""
+    family = _family(root)
+    resume(root)
     with suppress(OSError):
         os.killpg(root.pid, signal.SIGTERM)
     _, left = psutil.wait_procs(family, timeout=_STOP_LIMIT_S)

@@ -4,20 +4,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from rich.console import Console
 
 from tests.conftest import tiny_card, write_tiny_model
 from tests.images import png
-from twonines.benchmarks.throughput import comparison
 from twonines.benchmarks.throughput.aims import judge_aims
 from twonines.benchmarks.throughput.comparison import compare, spread
+from twonines.benchmarks.throughput.contest import COUNTS, Contestant
 from twonines.benchmarks.throughput.output import (
     disturbance_note,
     print_comparison,
     write_comparison,
 )
-from twonines.benchmarks.throughput.variants import CompareOptions, Variant
+from twonines.benchmarks.throughput.variants import CompareOptions
 from twonines.cli.throughput import find_pictures, parse_numbers
 from twonines.errors import GateError, SettingsError
 from twonines.models.card import Tiling
@@ -30,7 +31,7 @@ def figure(*values: float) -> dict[str, Any]:
 
 
 def row(per_second: float, p50: float = 0.01, **given: Any) -> dict[str, Any]:
-    counts = dict.fromkeys(comparison.COUNTS, 0) | {"sent": 9, "answered": 9}
+    counts = dict.fromkeys(COUNTS, 0) | {"sent": 9, "answered": 9}
     return {
         "per_second": figure(per_second, per_second + 2), "p50_s": figure(p50),
         "p95_s": figure(2 * p50), "p99_s": figure(3 * p50), "refusal_p99_s": None,
@@ -224,22 +225,28 @@ def test_a_small_run_with_a_server_that_breaks(
     for level in (20, 200):
         pictures.append(tmp_path / f"{level}.png")
         pictures[-1].write_bytes(png(level))
-    true_measure = comparison._measure
-    order: list[str] = []
+    true_take = Contestant.take
+    order: list[tuple[str, str]] = []
+    up: dict[str, psutil.Process] = {}
 
-    def measure(variant: Variant, *given: Any) -> dict[str, Any]:
-        order.append(variant.server.name)
-        if variant.server.name == "twonines":
+    def take(self: Contestant, load: str, given: dict[str, Any]) -> None:
+        order.append((load, self.variant.server.name))
+        up[self.variant.server.name] = self.process
+        if self.variant.server.name == "twonines":
             raise GateError("server: it broke")
-        return true_measure(variant, *given)
+        assert not up["twonines"].is_running()  # what broke takes nothing from the others
+        true_take(self, load, given)
 
-    monkeypatch.setattr(comparison, "_measure", measure)
+    monkeypatch.setattr(Contestant, "take", take)
     options = CompareOptions(
         clients=(2,), load=(80, 300), seconds=0.3, rounds=2,
         servers=("twonines", "plain", "pytriton"), cache=tmp_path / "none",
     )  # fmt: skip
     result = compare(model, pictures, options)
-    assert order[0] == "twonines" and order.count("twonines") == 1
+    assert not any(process.is_running() for process in up.values())
+    # The one that broke is not tried again; the other has every load of both rounds.
+    assert order[0] == ("closed 2", "twonines")
+    assert order[1:] == 2 * [(load, "plain") for load in ("closed 2", "open 80", "open 300")]
     assert [one["name"] for one in result["missing"]] == ["pytriton"]
     broken, plain = result["servers"][0], result["servers"][-1]
     assert broken["error"] == "server: it broke" and broken["capacity"] is None

@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -24,7 +25,9 @@ from twonines.benchmarks.throughput.running import (
     free_port,
     measure_tree,
     post,
+    resume,
     running,
+    suspend,
 )
 from twonines.benchmarks.throughput.servers import SCRIPTS, SERVERS, Server
 from twonines.benchmarks.throughput.variants import CompareOptions
@@ -203,8 +206,17 @@ def test_a_tree_is_measured_and_ended_whole() -> None:
         assert watch.peak_bytes > 80 * 2**20 > root.memory_info().rss
         children = root.children(recursive=True)
         assert len(children) == 1
+        suspend(root)
+        at_rest = measure_tree(root).cpu_seconds
+        time.sleep(0.3)
+        assert measure_tree(root).cpu_seconds == at_rest
+        resume(root)
+        time.sleep(0.3)
+        assert measure_tree(root).cpu_seconds > at_rest
+        suspend(root)
     finally:
         end_tree(root)
+    assert root.returncode == -signal.SIGTERM  # in its own way, though it was suspended
     assert not root.is_running() and not children[0].is_running()
 
 
