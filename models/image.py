@@ -176,7 +176,6 @@ def _strict_jpeg(data: bytes, colours: str, size: Size) -> Image:
     byte it gave 494 visibly wrong ones, this gives 38.
     """
     height, width = size
-    height, width = size
     image = simplejpeg.decode_jpeg(data, colours, min_height=height, min_width=width, strict=True)
     return np.asarray(image)
 

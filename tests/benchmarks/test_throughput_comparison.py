@@ -1,5 +1,6 @@
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from tests.conftest import tiny_card, write_tiny_model
 from tests.images import png
-from twonines.benchmarks.throughput.aims import judge_aims
+from twonines.benchmarks.throughput.aims import judge_aims, p99_of_queue
 from twonines.benchmarks.throughput.comparison import compare, spread
 from twonines.benchmarks.throughput.contest import COUNTS, Contestant
 from twonines.benchmarks.throughput.output import (
@@ -98,6 +99,28 @@ def test_a_missed_aim_says_what_bounds_it() -> None:
     assert "give 1.43 times that, so that no server can reach the aim" in plain["why"]
     assert "MOSEC on cpu gives 79.0 pictures/s" in peer["why"]
     assert share["answer"] == "not met" and "takes 5 % of one" in share["why"]
+
+
+def test_a_queue_that_no_server_can_shorten_is_told() -> None:
+    slow = entry("twonines", 90.0)
+    slow["rows"]["open 80"] |= {"p99_s": figure(0.3), "offered": figure(80.0)}
+    aim = result_of(slow)["aims"][4]
+    assert aim["answer"] == "not met"
+    assert "80 Poisson arrivals a second have a p99 of 11" in aim["why"]  # 10 times 10 ms, and one
+    slow["rows"]["open 80"]["offered"] = figure(20.0)
+    assert "Poisson arrivals" not in result_of(slow)["aims"][4]["why"]
+
+
+@pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
+def test_the_queue_is_that_of_erlang(load: float) -> None:
+    # Erlang 1909: P(wait <= t) = (1 - load) sum_k (load (k - t))^k exp(load (t - k)) / k!
+    wait = p99_of_queue(load * 50, 50.0) * 50 - 1
+    share = sum(
+        (load * (k - wait)) ** k * math.exp(load * (wait - k)) / math.factorial(k)
+        for k in range(math.floor(wait) + 1)
+    )
+    assert (1 - load) * share == pytest.approx(0.99, abs=0.001)
+    assert p99_of_queue(50.0, 50.0) == math.inf
 
 
 def test_providers_are_kept_apart() -> None:
