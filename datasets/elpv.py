@@ -16,7 +16,7 @@ CARD = DatasetCard(
     traps="Labels are graded opinions: defective is a probability of 1/2 or more; 1/3 and 2/3 "
     "are unsure. The set names no modules to group by, and about 90 clusters of cells are "
     "near-duplicates, so a split may leak a little; the check lists them.",
-    rotations_allowed=True,
+    turns=4,
     folder="elpv",
     tasks=("classify",),
     classes=(GOOD, "defective"),

@@ -2,6 +2,12 @@
 
 from twonines.datasets.record import DatasetCard
 
+_TURNING = {
+    1: "",
+    2: "a part turned by a half is as good as before",
+    4: "a part turned by a quarter or a half is as good as before",
+}
+
 
 def facts(card: DatasetCard) -> list[tuple[str, str]]:
     """Heading and text, in the order a user needs them."""
@@ -13,7 +19,7 @@ def facts(card: DatasetCard) -> list[tuple[str, str]]:
         ("classes", ", ".join(card.classes)),
         ("split", card.official_split),
         ("traps", card.traps),
-        ("turning", "pictures may be turned in training" if card.rotations_allowed else ""),
+        ("turning", _TURNING[card.turns]),
         ("get it", _download(card)),
         ("folder", f"{card.folder}, below TWONINES_DATA" if card.folder else ""),
         ("published", "\n".join(card.published)),

@@ -24,6 +24,7 @@ CARD = DatasetCard(
     official_split="none",
     traps="Every tile was shot about six times: without groups.csv a split leaks (98 % random "
     "against about 85 % by tile). Four masks of MT_Uneven are empty; mask edges are soft.",
+    turns=2,
     folder="Magnetic-Tile",
     tasks=("classify", "segment"),
     classes=(GOOD, "Blowhole", "Break", "Crack", "Fray", "Uneven"),

@@ -22,6 +22,7 @@ CARD = DatasetCard(
     official_split="none",
     traps="No good class: it tests typing, not accept or reject. The pictures are those of "
     "NEU-DET: never teach on one and test on the other.",
+    turns=2,
     folder="NEU-CLS",
     tasks=("classify",),
     classes=tuple(NAMES.values()),

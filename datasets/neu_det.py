@@ -18,6 +18,7 @@ CARD = DatasetCard(
     traps="No good class: it tests typing, not accept or reject. patches_101 equals patches_105; "
     "188 boxes carry another class than their file; 81 are marked difficult and count as any other "
     "here, which the protocol of Pascal VOC leaves out.",
+    turns=2,
     folder="NEU-DET",
     tasks=("classify", "detect", "segment"),
     classes=tuple(NAMES.values()),

@@ -10,6 +10,7 @@ from twonines.types import GOOD
 
 SplitName = Literal["train", "calibration", "test"]
 Task = Literal["classify", "segment", "detect", "anomaly"]
+Turns = Literal[1, 2, 4]
 
 DEFECTIVE = "defective"
 """The class of a defective part where the set names no kind."""
@@ -77,10 +78,11 @@ class Archive:
 class DatasetCard:
     """What a user must know of a set before quoting a figure from it.
 
-    ``rotations_allowed`` says that a part turned by a quarter is one too, ``flips_allowed`` that a
-    mirrored one is, along either side; mirroring both ways is a half turn. ``folder`` is where the
-    set lies below ``$TWONINES_DATA``; generic layouts have none. ``tasks`` is what its labels
-    allow, ``download`` how to get it in words, ``published`` results to stand above, one a line.
+    ``turns`` is in how many ways a part may lie: 1, 2 where half turns do not matter, 4 where
+    quarter turns do not; ``flips_allowed`` says that a mirrored part (left is right) is one too.
+    ``folder`` is where the set lies below ``$TWONINES_DATA``; generic layouts have none. ``tasks``
+    is what its labels allow, ``download`` how to get it in words, ``published`` results to stand
+    above, one a line.
     """
 
     name: str
@@ -89,7 +91,7 @@ class DatasetCard:
     source: str
     official_split: str
     traps: str
-    rotations_allowed: bool = False
+    turns: Turns = 1
     flips_allowed: bool = True
     folder: str | None = None
     tasks: tuple[Task, ...] = ()

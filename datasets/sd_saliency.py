@@ -14,6 +14,7 @@ CARD = DatasetCard(
     source="Song et al., Optics and Lasers in Engineering 128, 2020",
     official_split="none",
     traps="No good class. Pictures and indices are those of NEU-DET (Pa_101 equals Pa_105).",
+    turns=2,
     folder="SD-saliency-900",
     tasks=("classify", "segment"),
     classes=("inclusion", "patches", "scratches"),

@@ -3,6 +3,16 @@
 import time
 import urllib.request
 
+import psutil
+
+
+def wait_for_rest(process: psutil.Process) -> None:
+    """A signal has been sent to it; the system needs a moment to stop it."""
+    limit = time.monotonic() + 60
+    while process.status() != psutil.STATUS_STOPPED:
+        assert time.monotonic() < limit, f"{process} was not suspended within 60 s"
+        time.sleep(0.01)
+
 
 def wait_until_ready(port: str) -> None:
     limit = time.monotonic() + 60

@@ -168,7 +168,7 @@ def augment_plan(lesson: Lesson, options: FinetuneOptions, gallery: Gallery) -> 
         crop=(crop, crop),
         zoom=(1.0, 1.0) if pairs else zoom,
         flips=card.flips_allowed,
-        turns=card.rotations_allowed,
+        turns=card.turns,
         exposure=exposure,
     )
 

@@ -9,6 +9,8 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from twonines.datasets.record import Turns
+
 FOCUS = 0.7
 """Share of the crops that are laid over a defect where there is one."""
 LEAST_VISIBLE = 0.4
@@ -21,13 +23,14 @@ class AugmentPlan:
 
     ``crop`` (height, width) is what training sees, cut from pictures of the model's input size;
     ``zoom`` are the least and the largest side of a cut in units of ``crop``; ``exposure`` in
-    [0, 1] is how much brightness, contrast and gamma vary.
+    [0, 1] is how much brightness, contrast and gamma vary. ``flips`` mirrors left and right,
+    ``turns`` is in how many ways a part may lie: 1, 2 by half turns, or 4 by quarter turns.
     """
 
     crop: tuple[int, int]
     zoom: tuple[float, float]
     flips: bool
-    turns: bool
+    turns: Turns
     exposure: float
 
 
@@ -37,10 +40,10 @@ def build(plan: AugmentPlan) -> v2.Compose:
     All parts of one call get the same geometry.
     """
     steps: list[Any] = [FocusedCrop(plan.crop, plan.zoom)]
-    if plan.flips or plan.turns:
-        steps += [v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()]
-    if plan.turns:
-        steps.append(QuarterTurn())
+    if plan.flips:
+        steps.append(v2.RandomHorizontalFlip())
+    if plan.turns > 1:
+        steps.append(Turn(plan.turns))
     if plan.exposure > 0:
         e = plan.exposure
         steps += [v2.ColorJitter(brightness=e, contrast=e), Gamma(e)]
@@ -94,14 +97,19 @@ def _marked_point(flat_inputs: Sequence[Any]) -> tuple[int, int] | None:
     return None
 
 
-class QuarterTurn(v2.Transform):  # type: ignore[misc]
-    """A random number of exact quarter turns; a picture that is not square gets half turns."""
+class Turn(v2.Transform):  # type: ignore[misc]
+    """One of ``turns`` exact turns; a picture that is not square gets half turns at most."""
+
+    def __init__(self, turns: Turns) -> None:
+        """See :class:`AugmentPlan`."""
+        super().__init__()
+        self.turns = turns
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """The angle."""
         height, width = v2.functional.get_size(flat_inputs[0])
-        step = 1 if height == width else 2
-        return {"angle": 90.0 * step * int(torch.randint(4 // step, ()))}
+        turns = self.turns if height == width else min(self.turns, 2)
+        return {"angle": 360.0 / turns * int(torch.randint(turns, ()))}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Turn one part."""

@@ -95,10 +95,11 @@ class Lesson:
 
         Half turn and mirrors come first, then quarter turns.
         """
-        more = self.options.views - 1
-        if self.dataset.card.rotations_allowed:
-            return [0, *[2, 4, 6, 1, 3, 5, 7][:more]]
-        return [0, *[2, 4, 6][:more]] if self.dataset.card.flips_allowed else [0]
+        card = self.dataset.card
+        quarters = {1: (0,), 2: (0, 2), 4: (0, 2, 1, 3)}[card.turns]
+        allowed = [v for v in (0, 2, 4, 6, 1, 3, 5, 7)
+                   if v % 4 in quarters and (v < 4 or card.flips_allowed)]  # fmt: skip
+        return allowed[: self.options.views]
 
 
 @dataclass(frozen=True, slots=True)

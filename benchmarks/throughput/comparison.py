@@ -85,9 +85,9 @@ def _run_rounds(
     measured: dict[str, list[dict[str, Any]]] = {variant.key: [] for variant in variants}
     errors: dict[str, str] = {}
 
-    def run_bare() -> None:
+    def run_bare(number: int) -> None:
         for label, session in sessions.items():
-            tell(f"bare session on {label}")
+            tell(f"round {number + 1}/{options.rounds}: bare session on {label}")
             with Watch(psutil.Process()) as watch:
                 limits = measure_limits(session, task)
             bare[label].append(limits | {"others_share": share_of_others(watch, 0.0)})
@@ -95,9 +95,9 @@ def _run_rounds(
     for number in range(options.rounds):
         left = [variant for variant in variants if variant.key not in errors]
         with Contest(left, task, options, number, tell) as contest:
-            run_bare()
+            run_bare(number)
             contest.closed()
-            run_bare()
+            run_bare(number)
             contest.open()
         errors |= contest.errors
         for key, result in contest.results():

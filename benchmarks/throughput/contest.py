@@ -7,7 +7,7 @@ suspended, for some are never idle.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +28,8 @@ from twonines.benchmarks.throughput.variants import CompareOptions, Tell, Varian
 from twonines.benchmarks.throughput.wire import build_upload, find_score
 from twonines.errors import GateError
 
-WARM_UP, WARM_UP_CLIENTS = 96, 32
+WARM_UP, AWAKENING, WARM_UP_CLIENTS = 96, 32, 32
+"""Pictures that do not count: after the start, and after each rest."""
 GRACE_S, OVERLOAD_GRACE_S = 10.0, 2.0
 """How long answers are waited for after the last request; in overload a queue would last long."""
 COUNTS = ("sent", "answered", "refused", "errors", "unanswered", "wrong")
@@ -54,28 +55,39 @@ class Contestant:
         return max((r["per_second"] for n, r in self.rows.items() if n.startswith("closed")),
                    default=0.0)  # fmt: skip
 
-    def warm_up(self) -> None:
-        """Stand a load that does not count; suspended afterwards.
+    @contextmanager
+    def awake(self, pictures: int) -> Iterator[None]:
+        """Let the server run, and send ``pictures`` that do not count; suspended afterwards.
 
         Raises:
-            GateError: the load generator failed.
-        """
-        try:
-            generate_load(self.job | {"clients": WARM_UP_CLIENTS, "total": WARM_UP})
-        finally:
-            suspend(self.process)
-
-    def take(self, load: str, given: dict[str, Any]) -> None:
-        """Stand a load, and keep what came of it; suspended before and afterwards.
-
-        Raises:
-            GateError: the load generator failed.
+            GateError: it ended while it waited, or the load generator failed.
         """
         resume(self.process)
         try:
-            self.rows[load] = _row(self.process, self.job | given)
+            if not self.process.is_running() or self.process.status() == psutil.STATUS_ZOMBIE:
+                raise GateError("server: must run while others have their turn, it ended")
+            generate_load(self.job | {"clients": WARM_UP_CLIENTS, "total": pictures})
+            yield
         finally:
             suspend(self.process)
+
+    def warm_up(self) -> None:
+        """Stand a load that does not count.
+
+        Raises:
+            GateError: as :meth:`awake`.
+        """
+        with self.awake(WARM_UP):
+            pass
+
+    def take(self, load: str, given: dict[str, Any]) -> None:
+        """Stand a load, and keep what came of it.
+
+        Raises:
+            GateError: as :meth:`awake`.
+        """
+        with self.awake(AWAKENING):
+            self.rows[load] = _row(self.process, self.job | given)
 
     def result(self) -> dict[str, Any]:
         """What the round gave."""
@@ -107,12 +119,12 @@ class Contest:
         with ExitStack() as stack:
             for variant in self._variants:
                 self._tell(f"start {variant.key}")
+                own = stack.enter_context(ExitStack())
                 try:
-                    one = _start(variant, self._task)
+                    one = _start(variant, self._task, own)
                 except GateError as exc:
                     self.errors[variant.key] = str(exc)
                     continue
-                stack.callback(one.end)
                 self._up.append(one)
                 self._try(one, one.warm_up)
             self._stack = stack.pop_all()
@@ -147,7 +159,7 @@ class Contest:
                 yield one.variant.key, one.result()
 
     def _in_turn(self) -> Iterable[Contestant]:
-        """Every other load backwards, so that none always comes after the same one."""
+        """Every other load backwards, so that nobody is always measured after the same one."""
         self._turns += 1
         return list(self._up) if self._turns % 2 else list(reversed(self._up))
 
@@ -173,8 +185,8 @@ class Contest:
             one.end()
 
 
-def _start(variant: Variant, task: Task) -> Contestant:
-    """Start a server and wait for its first answer.
+def _start(variant: Variant, task: Task, stack: ExitStack) -> Contestant:
+    """Start a server and wait for its first answer; ``stack`` ends it.
 
     Raises:
         GateError: there is none in time.
@@ -198,7 +210,6 @@ def _start(variant: Variant, task: Task) -> Contestant:
             raise GateError(f"server: must answer a score, got {answer[0]}: {said}")
         return False
 
-    stack = ExitStack()
     process = stack.enter_context(running(words, environment, probe))
     job = {
         "host": "127.0.0.1", "port": port, "path": server.path, "form": server.form,

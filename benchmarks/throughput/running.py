@@ -172,14 +172,17 @@ def running(
 
 def suspend(root: psutil.Process) -> None:
     """Let a process and all its descendants rest: they take no processor time."""
-    for process in _family(root):
-        with suppress(psutil.Error):
-            process.suspend()
+    resting: set[psutil.Process] = set()
+    while found := [one for one in _family(root) if one not in resting]:
+        for process in found:  # one of them may have had a child meanwhile
+            resting.add(process)
+            with suppress(psutil.Error):
+                process.suspend()
 
 
 def resume(root: psutil.Process) -> None:
-    """Let them go on."""
-    for process in _family(root):
+    """Let them go on, children before those who look after them."""
+    for process in reversed(_family(root)):
         with suppress(psutil.Error):
             process.resume()
 

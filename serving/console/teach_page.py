@@ -10,7 +10,7 @@ from typing import Any
 
 from nicegui import ui
 
-from twonines.errors import InputError, TwoninesError
+from twonines.errors import TwoninesError
 from twonines.models.inspector import Inspector
 from twonines.models.session import InspectionSession
 from twonines.serving.changes import Changes, Outcome
@@ -62,7 +62,8 @@ class _Teach:
     def __init__(self, view: View, root: Path) -> None:
         self.view, self.t, self.root = view, view.t, root
         names = sets.list_sets(root)
-        self.name = names[0] if names else None
+        self.name = names[0] if names else ""
+        self.set: sets.PictureSet | None = None
         self.tallies: dict[str, Tally] = {}
         self.fault = ""
         self.drawn: list[str] = []
@@ -70,17 +71,24 @@ class _Teach:
 
     async def build(self) -> None:
         self.head()
+        await self.look()
         self.classes()
         await self.run.place()
         work = self.view.desk.works.last(KIND)
         self.was_running = bool(work and work.running)
         ui.timer(0.5, self.follow)
 
+    async def look(self) -> None:
+        """Read the chosen set's folders anew; a set that has gone is not chosen any more."""
+        try:
+            self.set = await asyncio.to_thread(sets.open_set, self.root, self.name)
+        except TwoninesError:
+            self.set = None
+
     @property
-    def set(self) -> sets.PictureSet:
-        if self.name is None:
-            raise InputError("set: must be chosen first")
-        return sets.open_set(self.root, self.name)
+    def pictures(self) -> dict[str, list[Path]]:
+        """Those of each class, as last read."""
+        return {} if self.set is None else self.set.classes
 
     @ui.refreshable_method
     def head(self) -> None:
@@ -88,22 +96,23 @@ class _Teach:
         with ui.row().classes("w-full items-center"):
             names = sets.list_sets(self.root)
             if names:
-                ui.select(names, value=self.name, label=t("set")).on_value_change(
+                ui.select(names, value=self.name or None, label=t("set")).on_value_change(
                     lambda e: self.choose(str(e.value))
                 ).style("min-width: 16rem")
             new = ui.input(t("new_set")).props("maxlength=80 data-mark=new-set")
             make = ui.button(t("make"), icon="add", on_click=lambda: self.make(str(new.value)))
             make.props("outline data-mark=make-set")
 
-    def choose(self, name: str) -> None:
+    async def choose(self, name: str) -> None:
         self.name, self.tallies, self.fault = name, {}, ""
+        await self.look()
         self.head.refresh()
         self.classes.refresh()
         self.run.refresh()
 
     async def make(self, name: str) -> None:
         async def made() -> None:
-            self.choose(sets.make_set(self.root, name))
+            await self.choose(sets.make_set(self.root, name))
 
         await told(self.view, made(), "done")
 
@@ -114,7 +123,7 @@ class _Teach:
         Its zones stay as pictures come: one drawn anew while a browser chooses or sends files
         loses them.
         """
-        if self.name is None:
+        if self.set is None:
             notice(self.t("make_set_first"))
             return
         t = self.t
@@ -123,19 +132,22 @@ class _Teach:
             self.draw_classes()
             with ui.row().classes("w-full items-center q-mt-md"):
                 new = ui.input(t("new_class")).props("maxlength=80 data-mark=new-class")
-                ui.button(
-                    t("add_class"), icon="add", on_click=lambda: self.add_class(str(new.value))
-                ).props("outline data-mark=add-class")
+                ui.button(t("add_class"), icon="add", on_click=lambda: self.add_class(new)).props(
+                    "outline data-mark=add-class"
+                )
                 ui.label(t("or_folders")).classes("muted")
 
     @ui.refreshable_method
     def heading(self) -> None:
-        chosen = self.set
-        ui.label(self.t("classes_of", name=chosen.name, count=chosen.pictures))
+        if self.set is not None:
+            ui.label(self.t("classes_of", name=self.set.name, count=self.set.pictures))
 
     def draw_classes(self) -> None:
-        """Add the classes that are not there yet; they may come from another window too."""
-        for name in self.set.classes:
+        """Add the classes that are not there yet; they may come from another window too.
+
+        One whose folder was taken away meanwhile stays, and begins anew with the next picture.
+        """
+        for name in self.pictures:
             if name not in self.drawn:
                 self.drawn.append(name)
                 self.one_class(name)
@@ -151,28 +163,32 @@ class _Teach:
 
     @ui.refreshable_method
     def count(self, name: str) -> None:
-        count = self.t("count", count=len(self.set.classes.get(name, ())))
+        count = self.t("count", count=len(self.pictures.get(name, ())))
         ui.label(f"{name}: {count}").style("font-weight: 700; font-size: 19px")
 
     @ui.refreshable_method
     def newest(self, name: str) -> None:
-        pictures_row(self.set.classes.get(name, [])[-_SHOWN:])
+        pictures_row(self.pictures.get(name, [])[-_SHOWN:])
 
     def taking(self, name: str) -> Any:
         pending: list[asyncio.Task[None]] = []
+        set_name = self.name  # another may be chosen while files still come
 
         async def show_soon() -> None:
             await asyncio.sleep(0.4)  # many files come one after the other
-            self.draw_classes()
+            await self.look()
+            if self.set is None:
+                self.classes.refresh()
+            else:
+                self.draw_classes()
             for shown in (self.heading, self.count, self.newest, self.run):
                 shown.refresh()
 
         async def take(folder: str, file: str, data: bytes) -> None:
             limit = self.view.desk.service.settings.max_pixels
-            chosen_name = str(self.name)  # another may be chosen meanwhile
 
             def keep() -> None:
-                chosen = sets.open_set(self.root, chosen_name)
+                chosen = sets.open_set(self.root, set_name)
                 # A whole set may be dropped anywhere: its folders are its classes.
                 put_in = folder if folder in chosen.classes else name
                 sets.add_picture(chosen, put_in, file, data, limit)
@@ -188,28 +204,28 @@ class _Teach:
 
         return take
 
-    async def add_class(self, name: str) -> None:
+    async def add_class(self, new: ui.input) -> None:
         async def add() -> None:
-            sets.add_class(self.set, name)
-            self.draw_classes()
+            if self.set is not None:
+                sets.add_class(self.set, str(new.value))
+                await self.look()
 
-        await told(self.view, add())
+        if await told(self.view, add()):
+            new.value = ""
+            self.draw_classes()
 
     async def read_run(self) -> _Run:
         work = self.view.desk.works.last(KIND)
-        ready = self.name is not None and await asyncio.to_thread(self.is_ready)
+        filled = [name for name, paths in self.pictures.items() if paths]
+        ready = len(filled) > 1 or filled == [GOOD]
         if work is None or work.code != 0:
             return _Run(work, ready)
         told = await asyncio.to_thread(cards.read, self.folder(work) / "model.onnx")
         names = tuple(sorted(await self.view.desk.service.models.files()))
         return _Run(work, ready, told, names)
 
-    def is_ready(self) -> bool:
-        filled = [name for name, paths in self.set.classes.items() if paths]
-        return len(filled) > 1 or filled == [GOOD]
-
     def draw_run(self, last: _Run) -> None:
-        if self.name is None:
+        if self.set is None:
             return
         t, work = self.t, last.work
         with panel(t("teach")):
@@ -232,7 +248,7 @@ class _Teach:
             self.view,
             self.view.desk.works.start(
                 KIND, out.name, "train", "--dataset", "folder", "--root",
-                str(self.root / str(self.name)), "--out", str(out),
+                str(self.root / self.name), "--out", str(out),
             ),
         )  # fmt: skip
         self.was_running = True

@@ -1,6 +1,5 @@
 import io
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,11 @@ from rich.console import Console
 
 from tests.conftest import tiny_card, write_tiny_model
 from tests.images import png
+from tests.service import wait_for_rest
 from twonines.benchmarks.throughput.aims import judge_aims, p99_of_queue
 from twonines.benchmarks.throughput.comparison import compare, spread
 from twonines.benchmarks.throughput.contest import COUNTS, Contestant
+from twonines.benchmarks.throughput.load import poisson_times
 from twonines.benchmarks.throughput.output import (
     disturbance_note,
     print_comparison,
@@ -103,24 +104,21 @@ def test_a_missed_aim_says_what_bounds_it() -> None:
 
 def test_a_queue_that_no_server_can_shorten_is_told() -> None:
     slow = entry("twonines", 90.0)
-    slow["rows"]["open 80"] |= {"p99_s": figure(0.3), "offered": figure(80.0)}
+    slow["rows"]["open 80"] |= {"p99_s": figure(0.3), "offered": figure(99.0, 98.0)}
     aim = result_of(slow)["aims"][4]
+    best = [p99_of_queue(poisson_times(rate, 1.0, n), 100.0) for n, rate in enumerate((99, 98))]
     assert aim["answer"] == "not met"
-    assert "80 Poisson arrivals a second have a p99 of 11" in aim["why"]  # 10 times 10 ms, and one
+    assert "at 100 a second" in aim["why"]
+    assert f"has a p99 of {1000 * np.median(best):.0f} ms, so that no server" in aim["why"]
     slow["rows"]["open 80"]["offered"] = figure(20.0)
-    assert "Poisson arrivals" not in result_of(slow)["aims"][4]["why"]
+    assert "one after the other" not in result_of(slow)["aims"][4]["why"]
 
 
-@pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
-def test_the_queue_is_that_of_erlang(load: float) -> None:
-    # Erlang 1909: P(wait <= t) = (1 - load) sum_k (load (k - t))^k exp(load (t - k)) / k!
-    wait = p99_of_queue(load * 50, 50.0) * 50 - 1
-    share = sum(
-        (load * (k - wait)) ** k * math.exp(load * (wait - k)) / math.factorial(k)
-        for k in range(math.floor(wait) + 1)
-    )
-    assert (1 - load) * share == pytest.approx(0.99, abs=0.001)
-    assert p99_of_queue(50.0, 50.0) == math.inf
+def test_a_queue_by_hand() -> None:
+    # 10 ms each: the second waits 9 ms for the first, the third for both, the last for nobody.
+    assert p99_of_queue([1.0, 1.001, 1.002, 2.0], 100.0) == pytest.approx(0.0278, abs=2e-4)
+    assert p99_of_queue([5.0], 100.0) == pytest.approx(0.01)
+    assert p99_of_queue([], 100.0) == 0.0
 
 
 def test_providers_are_kept_apart() -> None:
@@ -285,3 +283,46 @@ def test_a_small_run_with_a_server_that_breaks(
     assert closed["memory_bytes"]["low"] > 2**24 and closed["cpu_per_picture_s"]["low"] > 0
     assert result["aims"] == []
     write_comparison(result, tmp_path / "out")
+
+
+def test_servers_take_turns_and_rest_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write_tiny_model(tmp_path / "tiny.onnx", tiny_card())
+    picture = tmp_path / "a.png"
+    picture.write_bytes(png(20))
+    true_take = Contestant.take
+    order: list[tuple[str, str]] = []
+    seen: dict[str, Contestant] = {}
+
+    def take(self: Contestant, load: str, given: dict[str, Any]) -> None:
+        seen[self.variant.key] = self
+        order.append((load, self.variant.key))
+        true_take(self, load, given)
+        for other in seen.values():
+            if other.process.is_running():
+                wait_for_rest(other.process)
+        if load == "open 80" and self.variant.key == "plain@cpu":
+            self.process.kill()  # it ends while it waits
+            self.process.wait()
+
+    monkeypatch.setattr(Contestant, "take", take)
+    options = CompareOptions(
+        clients=(2,), load=(300, 80), seconds=0.3, rounds=2, servers=("twonines", "plain"),
+        cache=tmp_path / "none",
+    )  # fmt: skip
+    told: list[str] = []
+    result = compare(model, [picture], options, told.append)
+    variants = [one["key"] for one in result["servers"]]
+    first = [key for load, key in order if load == "closed 2"][: len(variants)]
+    second = [key for load, key in order if load == "open 80"][: len(variants)]
+    assert first == variants and second == variants[::-1]
+    assert [load for load, key in order if key == first[0]][:3] == [
+        "closed 2",
+        "open 80",
+        "open 300",
+    ]
+    ended = [one for one in result["servers"] if one["error"]]
+    assert [one["key"] for one in ended] == ["plain@cpu"]
+    assert "must run while others have their turn" in ended[0]["error"]
+    assert any(said.startswith("round 2/2: bare session") for said in told)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.conftest import tiny_card, write_tiny_model
 from tests.images import png
+from tests.service import wait_for_rest
 from twonines.benchmarks.throughput import environments
 from twonines.benchmarks.throughput.environments import find_environment
 from twonines.benchmarks.throughput.load import TOLERANCE, run_job
@@ -207,6 +208,8 @@ def test_a_tree_is_measured_and_ended_whole() -> None:
         children = root.children(recursive=True)
         assert len(children) == 1
         suspend(root)
+        for process in (root, *children):
+            wait_for_rest(process)
         at_rest = measure_tree(root).cpu_seconds
         time.sleep(0.3)
         assert measure_tree(root).cpu_seconds == at_rest

@@ -305,7 +305,7 @@ def test_the_real_elpv(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = load_dataset("elpv")
     assert dataset.counts == {"good": 1803, "defective": 821}
     assert len(dataset.records) == 2624
-    assert dataset.card.rotations_allowed
+    assert dataset.card.turns == 4
 
 
 def test_groups_file_with_other_columns(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from twonines.datasets.record import Box, Dataset, DatasetCard, Record
 SIDE = 64
 CARD = DatasetCard(
     name="generated", title="generated", licence="CC0", source="", official_split="", traps="",
-    rotations_allowed=True,
+    turns=4,
 )  # fmt: skip
 KINDS = ("square", "stripe")
 SHAPES = {"square": (12, 12), "stripe": (5, 26)}

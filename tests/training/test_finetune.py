@@ -1,5 +1,6 @@
 """The recipe finetune on generated parts, with the real backbone."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from tests.training.defects import make_parts
 from tests.training.threads import one_torch_thread
 from twonines.datasets.mask_sources import MaskFile
-from twonines.datasets.record import Box, Dataset, Record
+from twonines.datasets.record import Box, Dataset, Record, Task, Turns
 from twonines.datasets.splits import Split, make_split
 from twonines.errors import DatasetError, GateError, SettingsError
 from twonines.models.network import DefectNetwork, Layout
@@ -22,7 +23,7 @@ from twonines.training.finetune_data import open_gallery
 from twonines.training.finetune_finish import match_boxes
 from twonines.training.finetune_module import Trainee, rate_at
 from twonines.training.finetune_options import FinetuneOptions
-from twonines.training.lesson import Lesson
+from twonines.training.lesson import Lesson, TeachOptions
 from twonines.training.teach import TeachResult, teach
 
 LAYOUT = Layout(("square", "stripe"), has_good=True)
@@ -82,6 +83,42 @@ def trained(dataset: Dataset, out: Path, **options: Any) -> dict[str, torch.Tens
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.parametrize(
+    ("task", "crop", "zoom"),
+    [
+        ("segment", None, (0.7, 1.0)),
+        ("segment", 32, (0.7, 1.3)),
+        ("detect", None, (0.85, 1.0)),  # as inspected: cut boxes teach wrong sides
+        ("detect", 32, (0.7, 1.3)),
+    ],
+)
+def test_how_far_pictures_are_cut(
+    tmp_path: Path, task: Task, crop: int | None, zoom: tuple[float, float]
+) -> None:
+    dataset = make_parts(tmp_path / "parts", {"good": 4, "square": 4}, boxes=True)
+    one = replace(lesson(dataset, tmp_path, crop=crop), task=task)
+    assert isinstance(one.options, FinetuneOptions)
+    gallery = open_gallery(dataset.records, LAYOUT, one.size)
+    plan = recipe.augment_plan(one, one.options, gallery)
+    assert (plan.crop, plan.zoom, plan.turns) == ((crop or 64,) * 2, zoom, 4)
+
+
+@pytest.mark.parametrize(
+    ("turns", "flips", "views"),
+    [(1, False, [0]), (1, True, [0, 4]), (2, False, [0, 2]), (2, True, [0, 2, 4, 6]),
+     (4, False, [0, 2, 1, 3]), (4, True, [0, 2, 4, 6, 1, 3, 5, 7])],
+)  # fmt: skip
+def test_views_are_those_that_the_card_allows(
+    tmp_path: Path, turns: Turns, flips: bool, views: list[int]
+) -> None:
+    dataset = make_parts(tmp_path / "parts", {"good": 4, "square": 4})
+    card = replace(dataset.card, turns=turns, flips_allowed=flips)
+    one = lesson(replace(dataset, card=card), tmp_path)
+    for wanted in (1, 2, 8):
+        options = TeachOptions(input_size=64, views=wanted)
+        assert replace(one, options=options).views == views[:wanted]
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(

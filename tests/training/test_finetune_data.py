@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from tests.training.defects import SIDE, make_parts
-from twonines.datasets.record import Box, Record
+from twonines.datasets.record import Box, Record, Turns
 from twonines.errors import ImageError
 from twonines.models.align import shift
 from twonines.models.network import Layout
@@ -92,8 +92,26 @@ def test_a_scratch_of_one_pixel_survives_shrinking() -> None:
     assert (shrink(kinds, (128, 128)) == 2).sum() == 256
 
 
+@pytest.mark.parametrize(
+    ("flips", "turns", "count"), [(False, 1, 1), (True, 1, 2), (False, 2, 2), (True, 2, 4),
+                                  (False, 4, 4), (True, 4, 8)]
+)  # fmt: skip
+def test_parts_lie_in_the_ways_that_the_card_allows(flips: bool, turns: Turns, count: int) -> None:
+    change = build(AugmentPlan((2, 2), (1.0, 1.0), flips=flips, turns=turns, exposure=0))
+    corners = torch.tensor([[1, 2], [3, 4]], dtype=torch.uint8)
+    seen = set()
+    for seed in range(100):
+        torch.manual_seed(seed)
+        got = change({"image": tv_tensors.Image(corners.expand(3, -1, -1))})
+        seen.add(tuple(got["image"][0].flatten().tolist()))
+    mirrored, turned = (2, 1, 4, 3), (4, 3, 2, 1)
+    assert len(seen) == count and (1, 2, 3, 4) in seen
+    assert (mirrored in seen) is flips and (turned in seen) is (turns > 1)
+    assert ((3, 1, 4, 2) in seen) is (turns == 4)
+
+
 def test_augmentation_keeps_boxes_on_their_marks() -> None:
-    plan = AugmentPlan((48, 48), (0.8, 1.2), flips=True, turns=True, exposure=0.3)
+    plan = AugmentPlan((48, 48), (0.8, 1.2), flips=True, turns=4, exposure=0.3)
     change = build(plan)
     seen = 0
     for seed in range(40):
@@ -123,7 +141,7 @@ def test_augmentation_keeps_boxes_on_their_marks() -> None:
 def test_a_crop_without_the_defect_is_good(tmp_path: Path) -> None:
     dataset = make_parts(tmp_path, {"square": 12}, masks=True)
     gallery = open_gallery(dataset.records, LAYOUT, (SIDE, SIDE))
-    plan = AugmentPlan((24, 24), (1.0, 1.0), flips=False, turns=False, exposure=0)
+    plan = AugmentPlan((24, 24), (1.0, 1.0), flips=False, turns=1, exposure=0)
     found = {0.0: 0, 1.0: 0}
     for seed in range(6):
         batch = collate([Exercises(gallery, range(12), plan, seed)[i] for i in range(12)])
@@ -177,7 +195,7 @@ def test_references_are_laid_on_as_the_service_does(tmp_path: Path) -> None:
 def test_the_same_seed_gives_the_same_changes(tmp_path: Path) -> None:
     dataset = make_parts(tmp_path, {"square": 3}, boxes=True, pairs=True)
     gallery = open_gallery(dataset.records, LAYOUT_PAIRS, (SIDE, SIDE))
-    plan = AugmentPlan((32, 32), (0.7, 1.0), flips=True, turns=True, exposure=0)
+    plan = AugmentPlan((32, 32), (0.7, 1.0), flips=True, turns=4, exposure=0)
     one, two, other = (Exercises(gallery, range(3), plan, seed)[1] for seed in (0, 0, 1))
     assert torch.equal(one["image"], two["image"]) and torch.equal(one["boxes"], two["boxes"])
     assert not torch.equal(one["image"], other["image"])

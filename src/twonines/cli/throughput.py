@@ -23,7 +23,7 @@ def bench_throughput(
         str, typer.Option(help="Poisson arrivals, % of a server's best closed loop; may be ''.")
     ] = "50,80,95,300",
     seconds: Annotated[float, typer.Option(help="Seconds of each load.")] = 5.0,
-    rounds: Annotated[int, typer.Option(help="Rounds; the order alternates.")] = 3,
+    rounds: Annotated[int, typer.Option(help="Rounds; every server is started in each.")] = 3,
     servers: Annotated[str | None, typer.Option(help="Names with commas; default all.")] = None,
     peers: Annotated[
         bool, typer.Option(help="Install missing peers, each into its own environment.")
@@ -36,7 +36,8 @@ def bench_throughput(
     """Compare twonines with other servers over HTTP; write throughput.html and throughput.json.
 
     Beside it: the bare session, decode and resize with the session, a plain FastAPI handler,
-    LitServe, BentoML, mosec, Ray Serve and PyTriton. 1 if a server that ran answered wrong.
+    LitServe, BentoML, mosec, Ray Serve and PyTriton. All are up at once (about 1 GB each, Ray 2)
+    and take each load in turns, the others suspended. 1 if a server that ran answered wrong.
     """
     try:
         from twonines.benchmarks.throughput.comparison import compare

@@ -194,6 +194,7 @@ def test_teach_takes_pictures_by_class(site: Site, open_page: Open) -> None:
     page.locator("[data-mark=add-class]").click()
     drop(page, "class-scratch", *[picture(f"{i}.png", 200 + i) for i in range(3)])
     page.get_by_text("scratch: 3 pictures").wait_for()
+    assert page.locator("[data-mark=new-class]").input_value() == ""  # ready for the next one
     # What comes to one class takes no file from who is choosing for another.
     chooser.set_files([picture(f"{i}.png", 10 + i) for i in range(3)])
     page.get_by_text("good: 3 pictures").wait_for()
