@@ -1,17 +1,23 @@
-"""Waiting for a service that a test has started."""
+"""Waiting for what a test has started or caused."""
 
 import time
 import urllib.request
+from collections.abc import Callable
 
 import psutil
 
+PATIENCE_S = 60.0
 
-def wait_for_rest(process: psutil.Process) -> None:
-    """A signal has been sent to it; the system needs a moment to stop it."""
-    limit = time.monotonic() + 60
-    while process.status() != psutil.STATUS_STOPPED:
-        assert time.monotonic() < limit, f"{process} was not suspended within 60 s"
-        time.sleep(0.01)
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    limit = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < limit, f"this was not so within {PATIENCE_S:.0f} s"
+        time.sleep(0.005)
+
+
+def is_suspended(process: psutil.Process) -> bool:
+    return bool(process.status() == psutil.STATUS_STOPPED)
 
 
 def wait_until_ready(port: str) -> None:

@@ -1,5 +1,6 @@
 import io
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from tests.conftest import tiny_card, write_tiny_model
 from tests.images import png
-from tests.service import wait_for_rest
+from tests.service import is_suspended, wait_for
 from twonines.benchmarks.throughput.aims import judge_aims, p99_of_queue
 from twonines.benchmarks.throughput.comparison import compare, spread
 from twonines.benchmarks.throughput.contest import COUNTS, Contestant
@@ -301,7 +302,7 @@ def test_servers_take_turns_and_rest_meanwhile(
         true_take(self, load, given)
         for other in seen.values():
             if other.process.is_running():
-                wait_for_rest(other.process)
+                wait_for(partial(is_suspended, other.process))
         if load == "open 80" and self.variant.key == "plain@cpu":
             self.process.kill()  # it ends while it waits
             self.process.wait()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 
 from tests.conftest import tiny_card, write_tiny_model
 from tests.images import png
-from tests.service import wait_for_rest
+from tests.service import is_suspended, wait_for
 from twonines.benchmarks.throughput import environments
 from twonines.benchmarks.throughput.environments import find_environment
 from twonines.benchmarks.throughput.load import TOLERANCE, run_job
@@ -209,7 +210,7 @@ def test_a_tree_is_measured_and_ended_whole() -> None:
         assert len(children) == 1
         suspend(root)
         for process in (root, *children):
-            wait_for_rest(process)
+            wait_for(partial(is_suspended, process))
         at_rest = measure_tree(root).cpu_seconds
         time.sleep(0.3)
         assert measure_tree(root).cpu_seconds == at_rest

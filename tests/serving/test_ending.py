@@ -6,13 +6,14 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import uvicorn
 
+from tests.service import PATIENCE_S, wait_for
 from tests.serving.test_protocol import read_until_closed
 from twonines.serving import backlog, server
 from twonines.serving.app import create_app
@@ -21,7 +22,6 @@ from twonines.serving.server import DrainingServer, listen
 from twonines.settings import ServeSettings
 
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-PATIENCE_S = 60.0
 
 
 class Known(DrainingServer):
@@ -81,13 +81,6 @@ class Running:
 
     def takes_no_more(self) -> bool:
         return self.listener.fileno() == -1
-
-
-def wait_for(is_so: Callable[[], bool]) -> None:
-    limit = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < limit
-        time.sleep(0.005)
 
 
 @pytest.fixture(params=["auto", "asyncio"])
