@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from twonines.benchmarks.evaluate import rebuild_split
+from twonines.benchmarks.evaluate import prepare_record, rebuild_split
 from twonines.benchmarks.statistics import rate
 from twonines.benchmarks.tune import inspect_anew
 from twonines.datasets.record import Record
@@ -81,7 +81,7 @@ def compare(model: Path, records: Sequence[Record]) -> dict[str, Any]:
 
 def _prepare(inspector: Inspector, records: Sequence[Record]) -> Iterator[list[Prepared]]:
     for first in range(0, len(records), _CHUNK):
-        yield [inspector.read(one.path.read_bytes()) for one in records[first : first + _CHUNK]]
+        yield [prepare_record(inspector, one) for one in records[first : first + _CHUNK]]
 
 
 def _rate(k: int, n: int) -> dict[str, float]:
