@@ -95,8 +95,10 @@ def test_answers_are_as_described(described: BaseSchema, mode: GenerationMode) -
             answer = case.call_and_validate(
                 session=SESSION, excluded_checks=[positive_data_acceptance, not_a_server_error]
             )
-            # This service records nothing, and says so with 503 where records are asked for.
-            assert answer.status_code < 500 or answer.status_code == 503, answer.content
+            # This service records nothing, and says so with 503 where records are asked for; who
+            # gives it a millisecond may be told 504.
+            allowed = {503, 504} if "X-Request-Timeout-Ms" in (case.headers or {}) else {503}
+            assert answer.status_code < 500 or answer.status_code in allowed, answer.content
 
         try:
             check()
