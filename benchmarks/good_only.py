@@ -39,8 +39,8 @@ from twonines.models.session import InspectionSession
 from twonines.training.anomaly import PatchStream
 from twonines.training.export import export_backbone
 from twonines.training.features import FeatureExtractor, default_cache
-from twonines.training.lesson import TeachOptions
 from twonines.training.memory import find_limit, fit_memory, picture_distances, sample_patches
+from twonines.training.teach_options import TeachOptions
 from twonines.types import GOOD, FloatArray
 
 Doubles = npt.NDArray[np.float64]

@@ -30,7 +30,7 @@ from twonines.models.providers import available_threads, make_runtime
 from twonines.models.session import InspectionSession
 from twonines.training.export import export_backbone
 from twonines.training.features import default_cache
-from twonines.training.lesson import TaskChoice, TeachOptions
+from twonines.training.teach_options import TaskChoice, TeachOptions
 from twonines.types import Image
 
 TASKS: tuple[TaskChoice, ...] = ("classify", "segment", "anomaly")

@@ -30,9 +30,9 @@ from twonines.datasets.record import Dataset, DatasetCard, Record
 from twonines.models.inspector import Inspector
 from twonines.models.session import InspectionSession
 from twonines.training.features import default_cache
-from twonines.training.lesson import TeachOptions
 from twonines.training.merged import HIGHEST
 from twonines.training.retile import tile_model
+from twonines.training.teach_options import TeachOptions
 from twonines.types import GOOD, FloatArray, Image, Verdict
 
 SPOT = "spot"

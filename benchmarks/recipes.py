@@ -9,7 +9,8 @@ from twonines.datasets.record import Dataset
 from twonines.datasets.splits import Split
 from twonines.errors import SettingsError
 from twonines.training.finetune_options import FinetuneOptions
-from twonines.training.lesson import Report, TaskChoice, TeachOptions
+from twonines.training.lesson import Report
+from twonines.training.teach_options import TaskChoice, TeachOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from twonines.models.backbone import Backbone
 from twonines.models.image import load
 from twonines.models.session import InspectionSession
 from twonines.training.export import export_backbone
-from twonines.training.teach import TeachOptions, choose_input_size
+from twonines.training.teach import choose_input_size
+from twonines.training.teach_options import TeachOptions
 
 
 def measure_teaching(dataset_name: str, root: Path | None, rounds: int) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from twonines.models.card import Metric, ModelCard
 from twonines.models.onnx_file import read_card
 from twonines.models.providers import read_model
 from twonines.training.features import default_cache
-from twonines.training.teach import Report, TeachOptions, TeachResult, teach
+from twonines.training.teach import Report, TeachResult, teach
+from twonines.training.teach_options import TeachOptions
 from twonines.types import FloatArray, Inspection
 
 _SENDERS = 8

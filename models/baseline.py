@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from twonines.models.certificate import WatchCut
 
@@ -81,4 +81,4 @@ def _tail(
 
 
 def _bound(beyond: int, n: int, risk: float) -> float:
-    return min(float(stats.beta.ppf(1 - risk, beyond + 1, n - beyond)), 1 - 1e-9)
+    return min(float(special.betaincinv(beyond + 1, n - beyond, 1 - risk)), 1 - 1e-9)

@@ -27,7 +27,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from scipy import stats
+from scipy import special
 
 from twonines.models.parts import CardPart, Metric
 
@@ -117,11 +117,14 @@ def allowed_escapes(n: int, alpha: float, delta: float, lot: int | None = None) 
         raise ValueError(f"n: must be at least 0 and lot at least 1, got {n} and {lot}")
     counts = np.arange(n)
     if lot is None:
-        fails = stats.binom.cdf(counts, n, alpha)
+        fails = special.bdtr(counts, n, alpha)
     else:
+        # Most of a second to import, which services that only hold a certificate need not wait for.
+        from scipy.stats import betabinom
+
         # rounding must not turn 0.05 * 20 into 0.99...
         limit = math.floor(alpha * lot + 1e-9)
-        fails = stats.betabinom.sf(limit, lot, counts + 1, n - counts)
+        fails = betabinom.sf(limit, lot, counts + 1, n - counts)
     return int(np.sum(fails <= delta)) - 1
 
 
@@ -132,7 +135,7 @@ def needed_units(alpha: float, delta: float, escapes: int = 0) -> int:
     """
     check_levels(alpha, delta)
     n = math.ceil(math.log(delta) / math.log1p(-alpha) - 1e-9)
-    while stats.binom.cdf(escapes, n, alpha) > delta:
+    while special.bdtr(escapes, n, alpha) > delta:
         n += 1
     return n
 
@@ -163,7 +166,7 @@ def find_accept_below(
 
 def escape_bound(escapes: int, n: int, delta: float) -> float:
     """Clopper and Pearson's one-sided upper bound of the escape rate at 1 - delta."""
-    return 1.0 if escapes >= n else float(stats.beta.ppf(1 - delta, escapes + 1, n - escapes))
+    return 1.0 if escapes >= n else float(special.betaincinv(escapes + 1, n - escapes, 1 - delta))
 
 
 def check_levels(alpha: float, delta: float) -> None:

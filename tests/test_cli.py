@@ -52,6 +52,29 @@ def test_bad_input_exits_with_two_and_names_it(arguments: list[str], message: st
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("statement", "spared"),
+    [
+        ("main(['train', '--dataset', 'nope', '--out', 'x'], standalone_mode=False)", "torch"),
+        ("import twonines.models.session", "scipy.stats"),
+    ],
+)
+def test_nobody_waits_for_what_is_not_needed(statement: str, spared: str) -> None:
+    """A typing error is told, and a service is up, without packages that take seconds."""
+    program = f"""
+import sys
+from twonines.cli.app import app as main
+from twonines.errors import TwoninesError
+try:
+    {statement}
+except TwoninesError as exc:
+    assert "nope" in str(exc)
+assert {spared!r} not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_list_needs_no_data() -> None:
     done = run("datasets", "list")
     assert done.returncode == 0, done.stderr

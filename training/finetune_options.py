@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from twonines.errors import SettingsError
-from twonines.training.lesson import TaskChoice, TeachOptions
+from twonines.training.teach_options import TaskChoice, TeachOptions
 
 TASKS: tuple[TaskChoice, ...] = ("auto", "classify", "segment", "detect")
 DEFAULT_EPOCHS = 30

@@ -4,57 +4,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
 
 import onnx
 from torch import nn
 
 from twonines.datasets.record import Dataset
 from twonines.datasets.splits import Split
-from twonines.errors import SettingsError
 from twonines.models.card import Calibration, Policy, Task
+from twonines.training.teach_options import TeachOptions
 
 Report = Callable[[str, int, int], None]
 """(stage, done, total), for a progress display."""
-TaskChoice = Literal["auto", "classify", "segment", "detect", "anomaly"]
-TASKS: tuple[TaskChoice, ...] = ("auto", "classify", "segment", "anomaly")
-
-
-@dataclass(frozen=True, slots=True)
-class TeachOptions:
-    """What a user may choose of the recipe.
-
-    ``task`` auto follows the labels, see :func:`twonines.training.teach.choose_task`.
-    ``input_size`` is the side of the model's square input in pixels; None takes what the pictures
-    offer, see :func:`twonines.training.teach.choose_input_size`. ``overkill_aim`` is the share of
-    good parts that a model taught on good pictures may reject.
-    """
-
-    recipe: ClassVar[str] = "teach"
-    tasks: ClassVar[tuple[TaskChoice, ...]] = TASKS
-
-    input_size: int | None = None
-    threshold: float = 0.5
-    views: int = 1
-    name: str | None = None
-    task: TaskChoice = "auto"
-    overkill_aim: float = 0.01
-
-    def __post_init__(self) -> None:
-        """Refuse values outside their range by name."""
-        if self.input_size is not None and not 32 <= self.input_size <= 1024:
-            raise SettingsError(f"input_size: must lie in [32, 1024], got {self.input_size}")
-        if not 0 < self.threshold < 1:
-            raise SettingsError(f"threshold: must lie in (0, 1), got {self.threshold}")
-        if not 1 <= self.views <= 8:
-            raise SettingsError(f"views: must lie in [1, 8], got {self.views}")
-        if self.task not in self.tasks:
-            raise SettingsError(
-                f"task: must be one of {', '.join(self.tasks)} for the recipe {self.recipe!r}, "
-                f"got {self.task!r}"
-            )
-        if not 0 < self.overkill_aim < 0.5:
-            raise SettingsError(f"overkill_aim: must lie in (0, 0.5), got {self.overkill_aim}")
 
 
 class Clock:

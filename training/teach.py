@@ -27,11 +27,12 @@ from twonines.training.anomaly import teach_good
 from twonines.training.classes import teach_classes
 from twonines.training.export import graph_digest, write_model
 from twonines.training.finetune import finetune
-from twonines.training.lesson import Lesson, Report, TaskChoice, Taught, TeachOptions
+from twonines.training.lesson import Lesson, Report, Taught
 from twonines.training.limits import learn_quality
 from twonines.training.marks import MaskCount, drop_empty_masks, is_located
 from twonines.training.parity import HttpScores, Parity, check_parity
 from twonines.training.segment import teach_segments
+from twonines.training.teach_options import TaskChoice, TeachOptions
 from twonines.types import Inspection
 
 __all__ = ["Report", "TeachOptions", "TeachResult", "choose_input_size", "choose_task", "teach"]

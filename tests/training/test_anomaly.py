@@ -18,7 +18,8 @@ from twonines.models.image import load
 from twonines.models.session import InspectionSession
 from twonines.training.anomaly import PatchStream
 from twonines.training.export import export_backbone
-from twonines.training.teach import TeachOptions, TeachResult, choose_task
+from twonines.training.teach import TeachResult, choose_task
+from twonines.training.teach_options import TeachOptions
 
 SMALL = TeachOptions(input_size=64)
 

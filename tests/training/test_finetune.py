@@ -23,8 +23,9 @@ from twonines.training.finetune_data import open_gallery
 from twonines.training.finetune_finish import match_boxes
 from twonines.training.finetune_module import Trainee, rate_at
 from twonines.training.finetune_options import FinetuneOptions
-from twonines.training.lesson import Lesson, TeachOptions
+from twonines.training.lesson import Lesson
 from twonines.training.teach import TeachResult, teach
+from twonines.training.teach_options import TeachOptions
 
 LAYOUT = Layout(("square", "stripe"), has_good=True)
 

@@ -34,7 +34,8 @@ from twonines.training.marks import Marks, read_marks
 from twonines.training.regions import SMALLEST_AREAS, THRESHOLDS
 from twonines.training.segment import learn_places, read_levels
 from twonines.training.teach import _LESSONS as TASKS
-from twonines.training.teach import TeachOptions, TeachResult, choose_task
+from twonines.training.teach import TeachResult, choose_task
+from twonines.training.teach_options import TeachOptions
 from twonines.types import Verdict
 
 SIZE = (SIDE, SIDE)

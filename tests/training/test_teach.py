@@ -18,7 +18,8 @@ from twonines.models.head import HeadWeights
 from twonines.models.image import load
 from twonines.models.session import InspectionSession
 from twonines.training import fit
-from twonines.training.teach import TeachOptions, TeachResult, find_skill_fault
+from twonines.training.teach import TeachResult, find_skill_fault
+from twonines.training.teach_options import TeachOptions
 from twonines.types import FloatArray, Verdict
 
 

@@ -110,7 +110,7 @@ def serve(
     data_dir: Annotated[
         Path | None, flag("Folder of records and pictures; default: twonines-data.", "DATA_DIR")
     ] = None,
-    no_records: Annotated[bool, typer.Option(help="Record nothing.")] = False,
+    no_records: Annotated[bool, typer.Option("--no-records", help="Record nothing.")] = False,
     database_url: Annotated[
         str | None, flag("PostgreSQL in place of the file in the folder.", "DATABASE_URL")
     ] = None,

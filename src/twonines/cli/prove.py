@@ -71,13 +71,10 @@ def train(
     """
     if split not in ("auto", "official", "grouped", "random"):
         raise SettingsError(f"split: must be auto, official, grouped or random, got {split!r}")
-    try:
-        from twonines.benchmarks.teaching import teach_and_measure
-        from twonines.datasets.registry import load_dataset, met_traps
-        from twonines.training.finetune_options import FinetuneOptions
-        from twonines.training.teach import TeachOptions
-    except ImportError as exc:
-        raise needs("train", exc) from exc
+    from twonines.datasets.registry import load_dataset, met_traps
+    from twonines.training.finetune_options import FinetuneOptions
+    from twonines.training.teach_options import TeachOptions
+
     options: TeachOptions
     if recipe == "finetune":
         options = FinetuneOptions(
@@ -93,6 +90,10 @@ def train(
     loaded = load_dataset(dataset, root)
     if traps := met_traps(loaded.card):
         typer.echo(traps, err=True)
+    try:  # last: what is wrong above is told before the seconds that PyTorch takes
+        from twonines.benchmarks.teaching import teach_and_measure
+    except ImportError as exc:
+        raise needs("train", exc) from exc
     with Stages() as stages:
         result = teach_and_measure(
             loaded,
