@@ -269,6 +269,14 @@ def test_learning_rate_rises_and_falls() -> None:
     assert rate_at(1.0) == pytest.approx(0.01)
 
 
+def test_small_sets_are_taught_in_small_steps() -> None:
+    assert FinetuneOptions().pace(1600) == (16, 3e-3)
+    size, rate = FinetuneOptions().pace(1599)
+    assert (size, rate) == (8, pytest.approx(3e-3 / 2**0.5))
+    assert FinetuneOptions(batch_size=64).pace(100) == (64, 3e-3)
+    assert FinetuneOptions(lr=0.01).pace(100) == (8, 0.01)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
