@@ -10,7 +10,7 @@ from twonines.datasets.splits import Split
 from twonines.errors import SettingsError
 from twonines.training.finetune_options import FinetuneOptions
 from twonines.training.lesson import Report
-from twonines.training.teach_options import TaskChoice, TeachOptions
+from twonines.training.teach_options import InputSize, TaskChoice, TeachOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Plan:
     """
 
     task: TaskChoice = "auto"
-    input_size: int | None = None
+    input_size: InputSize | None = None
     epochs: int | None = None
     minutes: float | None = None
 

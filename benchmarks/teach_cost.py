@@ -36,7 +36,7 @@ def measure_teaching(dataset_name: str, root: Path | None, rounds: int) -> dict[
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
             start = time.perf_counter()
-            export_backbone(Backbone(), (size, size), place / "cache")
+            export_backbone(Backbone(), size, place / "cache")
             once = time.perf_counter() - start
             result = teach_and_measure(
                 dataset, place / "run", TeachOptions(input_size=size), cache=place / "cache"
@@ -53,7 +53,7 @@ def measure_teaching(dataset_name: str, root: Path | None, rounds: int) -> dict[
     return {
         "dataset": dataset_name,
         "pictures": len(dataset.records),
-        "input_size": size,
+        "input_size": list(size),
         "pass_seconds": passes,
         "teach_seconds": totals,
         "of_which_parity_gate_seconds": gates,

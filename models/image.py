@@ -132,6 +132,12 @@ def count_pixels(data: bytes) -> int:
         return 0
 
 
+def upright_size(opened: PILImage.Image) -> Size:
+    """(height, width) of a picture as EXIF lets it stand; no pixel of it is decoded."""
+    lies = opened.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    return opened.size if lies else (opened.height, opened.width)
+
+
 def _whole(image: Image) -> Decoded:
     return Decoded(image, (image.shape[0], image.shape[1]))
 
@@ -143,8 +149,7 @@ def _decode_opened(
     if kind in ("JPEG", "MPO"):
         if opened.mode in ("L", "RGB"):
             orientation = opened.getexif().get(_ORIENTATION, 1)
-            lies = orientation in (5, 6, 7, 8)
-            size = opened.size if lies else (opened.height, opened.width)
+            size = upright_size(opened)
             factor = 1 if needed is None else _reduction(size, needed(size))
             stored = (-(-opened.height // factor), -(-opened.width // factor))
             return Decoded(_orient(_strict_jpeg(data, "RGB", stored), orientation), size)

@@ -31,6 +31,7 @@ def test_version_and_help() -> None:
     [
         (["train", "--dataset", "nope", "--out", "x"], "nope"),
         (["train", "--dataset", "elpv", "--out", "x", "--input-size", "8"], "input_size"),
+        (["train", "--dataset", "elpv", "--out", "x", "--input-size", "64x"], "64x"),
         (["train", "--dataset", "elpv", "--out", "x", "--task", "guess"], "anomaly"),
         (["train", "--dataset", "elpv", "--out", "x", "--overkill-aim", "2"], "overkill_aim"),
         (["serve", "--model", "missing.onnx"], "missing.onnx"),

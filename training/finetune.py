@@ -156,17 +156,17 @@ def augment_plan(lesson: Lesson, options: FinetuneOptions, gallery: Gallery) -> 
     Nor is one that a detector sees whole: boxes that are cut, and always larger than at
     inspection, teach wrong sides.
     """
-    card, side = lesson.dataset.card, min(lesson.size)
+    card, detect = lesson.dataset.card, lesson.task == "detect"
     drawn = any(r.mask is not None or r.boxes for r in gallery.records if r.is_defective)
-    usual = min(side, DETECT_CROP) if lesson.task == "detect" else side
-    crop = min(options.crop or usual, side)
-    whole = crop == side
-    far = drawn and not (whole and lesson.task == "detect")
+    most = options.crop or (DETECT_CROP if detect else max(lesson.size))
+    crop = (min(lesson.size[0], most), min(lesson.size[1], most))
+    whole = crop == lesson.size
+    far = drawn and not (whole and detect)
     zoom = (0.7 if far else 0.85, 1.0 if whole else 1.3)
     pairs = gallery.layout.reference
     exposure = 0.0 if pairs or gallery.exposure < SMOOTH else min(0.4, 2.5 * gallery.exposure)
     return AugmentPlan(
-        crop=(crop, crop),
+        crop=crop,
         zoom=(1.0, 1.0) if pairs else zoom,
         flips=card.flips_allowed,
         turns=card.turns,

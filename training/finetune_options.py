@@ -23,10 +23,10 @@ class FinetuneOptions(TeachOptions):
     ``epochs`` passes over the training pictures; with ``minutes``, training ends by the clock and
     the learning rate falls by it. ``batch_size`` pictures are in a step; None takes 16, or 8 where
     the set is small. ``lr`` is the highest learning rate of the heads; None takes 3e-3, less with
-    smaller batches (by the square root; Krizhevsky 2014). ``crop`` is the side of what training
-    sees of a picture, None takes what the task suggests. ``validation`` is the share of training
-    pictures, whole groups, that only decide when to stop: after ``patience`` epochs without a
-    better loss. Without it, training runs to the end of its schedule with every picture.
+    smaller batches (by the square root; Krizhevsky 2014). ``crop`` is the longest side of what
+    training sees of a picture, None takes what the task suggests. ``validation`` is the share of
+    training pictures, whole groups, that only decide when to stop: after ``patience`` epochs
+    without a better loss. Without it, training runs to the end of its schedule with every picture.
     """
 
     recipe: ClassVar[str] = "finetune"

@@ -56,7 +56,9 @@ class Lesson:
         Half turn and mirrors come first, then quarter turns.
         """
         card = self.dataset.card
-        quarters = {1: (0,), 2: (0, 2), 4: (0, 2, 1, 3)}[card.turns]
+        # Turned by a quarter, a picture would not fit an input that is not square.
+        turns = card.turns if self.size[0] == self.size[1] else min(card.turns, 2)
+        quarters = {1: (0,), 2: (0, 2), 4: (0, 2, 1, 3)}[turns]
         allowed = [v for v in (0, 2, 4, 6, 1, 3, 5, 7)
                    if v % 4 in quarters and (v < 4 or card.flips_allowed)]  # fmt: skip
         return allowed[: self.options.views]

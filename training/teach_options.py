@@ -6,6 +6,9 @@ from typing import ClassVar, Literal
 from twonines.errors import SettingsError
 
 TaskChoice = Literal["auto", "classify", "segment", "detect", "anomaly"]
+SIDES = (32, 1024)
+"""The shortest and the longest side of a model's input in pixels."""
+InputSize = int | tuple[int, int]
 TASKS: tuple[TaskChoice, ...] = ("auto", "classify", "segment", "anomaly")
 
 
@@ -14,15 +17,16 @@ class TeachOptions:
     """What a user may choose of the recipe.
 
     ``task`` auto follows the labels, see :func:`twonines.training.teach.choose_task`.
-    ``input_size`` is the side of the model's square input in pixels; None takes what the pictures
-    offer, see :func:`twonines.training.teach.choose_input_size`. ``overkill_aim`` is the share of
+    ``input_size`` is the (height, width) of the model's input in pixels, or the side of a square
+    one; None takes what the pictures offer, see
+    :func:`twonines.training.teach.choose_input_size`. ``overkill_aim`` is the share of
     good parts that a model taught on good pictures may reject.
     """
 
     recipe: ClassVar[str] = "teach"
     tasks: ClassVar[tuple[TaskChoice, ...]] = TASKS
 
-    input_size: int | None = None
+    input_size: InputSize | None = None
     threshold: float = 0.5
     views: int = 1
     name: str | None = None
@@ -31,8 +35,9 @@ class TeachOptions:
 
     def __post_init__(self) -> None:
         """Refuse values outside their range by name."""
-        if self.input_size is not None and not 32 <= self.input_size <= 1024:
-            raise SettingsError(f"input_size: must lie in [32, 1024], got {self.input_size}")
+        low, high = SIDES
+        if not all(low <= side <= high for side in self.size or ()):
+            raise SettingsError(f"input_size: must lie in [{low}, {high}], got {self.input_size}")
         if not 0 < self.threshold < 1:
             raise SettingsError(f"threshold: must lie in (0, 1), got {self.threshold}")
         if not 1 <= self.views <= 8:
@@ -44,3 +49,10 @@ class TeachOptions:
             )
         if not 0 < self.overkill_aim < 0.5:
             raise SettingsError(f"overkill_aim: must lie in (0, 0.5), got {self.overkill_aim}")
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """``input_size`` as (height, width)."""
+        if isinstance(self.input_size, int):
+            return self.input_size, self.input_size
+        return self.input_size

@@ -44,22 +44,28 @@ def run(dataset: Dataset, out: Path, **options: Any) -> TeachResult:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["classify", "segment", "detect", "pairs"])
-def test_every_task_is_trained_and_exported(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [("classify", (64, 64)), ("segment", (48, 96)), ("detect", (96, 48)), ("pairs", (64, 64))],
+)
+def test_every_task_is_trained_and_exported(
+    kind: str, size: tuple[int, int], tmp_path: Path
+) -> None:
     counts = {"square": 16, "stripe": 16} | ({} if kind == "pairs" else {"good": 16})
     dataset = make_parts(
         tmp_path / "parts", counts, masks=kind == "segment", boxes=kind in ("detect", "pairs"),
         pairs=kind == "pairs",
     )  # fmt: skip
-    result = run(dataset, tmp_path / "run", epochs=6)
+    result = run(dataset, tmp_path / "run", epochs=6, input_size=size)
     card = result.card
+    assert card.input_size == size
     assert card.recipe == "finetune"
     assert card.task == ("detect" if kind == "pairs" else kind)
     assert card.classes == (() if kind == "pairs" else ("good",)) + ("square", "stripe")
     assert card.reference is (kind == "pairs")
     assert "lightning" in card.software
     session = InspectionSession.load(result.model, execution_provider="cpu")
-    images = np.random.default_rng(0).integers(0, 256, (7, 64, 64, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (7, *size, 3), dtype=np.uint8)
     pair = (images, images) if kind == "pairs" else (images,)
     together = session.run(*pair)
     alone = np.concatenate([session.run(*(p[i : i + 1] for p in pair)).score for i in range(7)])
@@ -104,6 +110,9 @@ def test_how_far_pictures_are_cut(
     gallery = open_gallery(dataset.records, LAYOUT, one.size)
     plan = recipe.augment_plan(one, one.options, gallery)
     assert (plan.crop, plan.zoom, plan.turns) == ((crop or 64,) * 2, zoom, 4)
+    strip = replace(one, size=(48, 96))
+    plan = recipe.augment_plan(strip, one.options, open_gallery(dataset.records, LAYOUT, (48, 96)))
+    assert (plan.crop, plan.zoom) == ((crop or 48, crop or 96), zoom)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +129,8 @@ def test_views_are_those_that_the_card_allows(
     for wanted in (1, 2, 8):
         options = TeachOptions(input_size=64, views=wanted)
         assert replace(one, options=options).views == views[:wanted]
+        strip = replace(one, options=options, size=(48, 96))
+        assert strip.views == [view for view in views if view % 2 == 0][:wanted]
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(
@@ -272,7 +283,8 @@ def test_learning_rate_rises_and_falls() -> None:
 def test_small_sets_are_taught_in_small_steps() -> None:
     assert FinetuneOptions().pace(1600) == (16, 3e-3)
     size, rate = FinetuneOptions().pace(1599)
-    assert (size, rate) == (8, pytest.approx(3e-3 / 2**0.5))
+    assert size == 8
+    assert rate == pytest.approx(3e-3 / 2**0.5)
     assert FinetuneOptions(batch_size=64).pace(100) == (64, 3e-3)
     assert FinetuneOptions(lr=0.01).pace(100) == (8, 0.01)
 

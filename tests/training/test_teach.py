@@ -133,7 +133,12 @@ def test_one_class_is_refused(tmp_path: Path, cache: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"input_size": 8}, "input_size"), ({"threshold": 1.0}, "threshold"), ({"views": 9}, "views")],
+    [
+        ({"input_size": 8}, "input_size"),
+        ({"input_size": (64, 1025)}, "input_size"),
+        ({"threshold": 1.0}, "threshold"),
+        ({"views": 9}, "views"),
+    ],
 )
 def test_options_are_checked(options: dict[str, int], message: str) -> None:
     with pytest.raises(SettingsError, match=message):

@@ -6,12 +6,22 @@ from typing import Annotated, Any, Literal
 import typer
 from pydantic_core import PydanticUndefined
 
+from twonines.errors import SettingsError
+
 DatasetName = Annotated[str, typer.Option("--dataset", help="Name; see `twonines datasets list`.")]
 CardName = Annotated[str, typer.Argument(help="Name; see `twonines datasets list`.")]
 Root = Annotated[
     Path | None, typer.Option("--root", help="Folder of the archive. elpv needs none.")
 ]
 Seed = Annotated[int, typer.Option(help="Seeds splits and every random choice.")]
+InputSize = Annotated[
+    str | None,
+    typer.Option(
+        "--input-size",
+        metavar="SIDE|HEIGHTxWIDTH",
+        help="The model's input in pixels, as 224 or 160x400; default from the pictures.",
+    ),
+]
 DATA_DIR = Path("twonines-data")
 DataDir = Annotated[
     Path, typer.Option("--data-dir", envvar="TWONINES_DATA_DIR", help="Folder of the records.")
@@ -39,3 +49,19 @@ def flag(text: str, name: str) -> Any:
         help=f"{text} (env TWONINES_{name})",
         show_default=shown,
     )
+
+
+def read_input_size(text: str | None) -> int | tuple[int, int] | None:
+    """A side, or height and width, of the model's input.
+
+    Raises:
+        SettingsError: it is neither.
+    """
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() for side in sides):
+        raise SettingsError(f"input_size: must be as 224 or 160x400 (HxW), got {text!r}")
+    if len(sides) == 1:
+        return int(sides[0])
+    return int(sides[0]), int(sides[1])

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from twonines.cli.display import Stages, err, needs, out_console
-from twonines.cli.options import DatasetName, Root, Seed
+from twonines.cli.options import DatasetName, InputSize, Root, Seed, read_input_size
 from twonines.errors import SettingsError
 
 FEW = 50
@@ -33,10 +33,7 @@ def train(
     ] = "auto",
     seed: Seed = 0,
     split: Annotated[str, typer.Option(help="auto, official, grouped or random.")] = "auto",
-    input_size: Annotated[
-        int | None,
-        typer.Option(help="Side of the model's input in pixels; default from the pictures."),
-    ] = None,
+    input_size: InputSize = None,
     threshold: Annotated[float, typer.Option(help="NG from this score on.")] = 0.5,
     overkill_aim: Annotated[
         float, typer.Option(help="Share of good parts that anomaly may reject.")
@@ -59,7 +56,7 @@ def train(
     ] = None,
     crop: Annotated[
         int | None,
-        typer.Option(help="finetune: side of what training sees of a picture, in pixels."),
+        typer.Option(help="finetune: longest side of what training sees of a picture."),
     ] = None,
     validation: Annotated[
         float, typer.Option(help="finetune: share of training that only decides when to stop.")
@@ -82,15 +79,16 @@ def train(
     from twonines.training.teach_options import TeachOptions
 
     options: TeachOptions
+    size = read_input_size(input_size)
     if recipe == "finetune":
         options = FinetuneOptions(
-            input_size=input_size, threshold=threshold, views=views, task=task, epochs=epochs,
+            input_size=size, threshold=threshold, views=views, task=task, epochs=epochs,
             minutes=minutes, batch_size=batch_size, lr=lr, crop=crop, validation=validation,
             patience=patience,
         )  # fmt: skip
     else:
         options = TeachOptions(
-            input_size=input_size, threshold=threshold, views=views, task=task,
+            input_size=size, threshold=threshold, views=views, task=task,
             overkill_aim=overkill_aim,
         )  # fmt: skip
     loaded = load_dataset(dataset, root)
@@ -228,9 +226,7 @@ def bench_accuracy(
     seeds: Annotated[int, typer.Option(help="Splits to draw, from --seed on.")] = 1,
     folds: Annotated[int, typer.Option(help="Folds of a cross-validation; 0 is none.")] = 0,
     task: Annotated[str, typer.Option(help="Task of every set; auto from its labels.")] = "auto",
-    input_size: Annotated[
-        int | None, typer.Option(help="Side of the models' input; default from the pictures.")
-    ] = None,
+    input_size: InputSize = None,
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the pictures for each trial of finetune.")
     ] = None,
@@ -245,7 +241,12 @@ def bench_accuracy(
         from twonines.benchmarks.recipes import Plan, check_plan
     except ImportError as exc:
         raise needs("train", exc) from exc
-    plan = Plan(task=task, input_size=input_size, epochs=epochs, minutes=minutes)  # type: ignore[arg-type]
+    plan = Plan(
+        task=task,  # type: ignore[arg-type]
+        input_size=read_input_size(input_size),
+        epochs=epochs,
+        minutes=minutes,
+    )
     names = accuracy.parse_recipes(recipes)
     check_plan(names, plan)
     options = accuracy.AccuracyOptions(
