@@ -134,7 +134,7 @@ def needed_units(alpha: float, delta: float, escapes: int = 0) -> int:
     With none it is the least n with (1 - alpha)^n <= delta, so n >= ln(delta) / ln(1 - alpha).
     """
     check_levels(alpha, delta)
-    n = math.ceil(math.log(delta) / math.log1p(-alpha) - 1e-9)
+    n = max(math.ceil(math.log(delta) / math.log1p(-alpha) - 1e-9), escapes + 1)
     while special.bdtr(escapes, n, alpha) > delta:
         n += 1
     return n

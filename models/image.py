@@ -134,7 +134,9 @@ def count_pixels(data: bytes) -> int:
 
 def upright_size(opened: PILImage.Image) -> Size:
     """(height, width) of a picture as EXIF lets it stand; no pixel of it is decoded."""
-    lies = opened.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    # Asked for EXIF that does not stand in front, Pillow decodes the whole of a PNG to look behind.
+    asked = opened.format != "PNG" or "exif" in opened.info
+    lies = asked and opened.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
     return opened.size if lies else (opened.height, opened.width)
 
 

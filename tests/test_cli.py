@@ -53,27 +53,48 @@ def test_bad_input_exits_with_two_and_names_it(arguments: list[str], message: st
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("statement", "spared"),
-    [
-        ("main(['train', '--dataset', 'nope', '--out', 'x'], standalone_mode=False)", "torch"),
-        ("import twonines.models.session", "scipy.stats"),
-    ],
-)
-def test_nobody_waits_for_what_is_not_needed(statement: str, spared: str) -> None:
-    """A typing error is told, and a service is up, without packages that take seconds."""
-    program = f"""
+def python(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+
+
+def test_an_error_is_told_before_what_takes_seconds_is_loaded() -> None:
+    done = python("""
 import sys
-from twonines.cli.app import app as main
+from twonines.cli.app import app
 from twonines.errors import TwoninesError
 try:
-    {statement}
+    app(["train", "--dataset", "nope", "--out", "x"], standalone_mode=False)
 except TwoninesError as exc:
     assert "nope" in str(exc)
-assert {spared!r} not in sys.modules
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+else:
+    raise AssertionError("nothing was refused")
+assert "torch" not in sys.modules
+""")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_service_does_not_load_what_it_does_not_need() -> None:
+    done = python("""
+import sys
+import twonines.serving.server
+assert not {"scipy.stats", "torch"} & set(sys.modules)
+""")
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_torch_train_names_the_extra() -> None:
+    done = python("""
+import importlib.util, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "torch" else find(name, *more)
+from twonines.cli import main
+sys.argv = ["twonines", "train", "--dataset", "elpv", "--out", "x"]
+main()
+""")
+    assert done.returncode == 2, done.stderr
+    assert "pip install 'twonines[train]'" in done.stderr
 
 
 def test_list_needs_no_data() -> None:

@@ -110,7 +110,7 @@ def train(
         note = json.dumps(key | {"precision": precision}) + "\n"
         write_whole(folder / "run.json", note.encode())
     processes = max(1, torch.cuda.device_count())
-    batch_size, lr = options.pace(len(members))
+    batch_size, lr = options.pace(len(members) // processes)
     steps = max(1, len(members) // (batch_size * processes))
     course = Course(
         epochs=options.most_epochs,
@@ -169,7 +169,7 @@ def augment_plan(lesson: Lesson, options: FinetuneOptions, gallery: Gallery) -> 
         crop=crop,
         zoom=(1.0, 1.0) if pairs else zoom,
         flips=card.flips_allowed,
-        turns=card.turns,
+        turns=lesson.turns,
         exposure=exposure,
     )
 

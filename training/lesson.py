@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 from torch import nn
 
-from twonines.datasets.record import Dataset
+from twonines.datasets.record import Dataset, Turns
 from twonines.datasets.splits import Split
 from twonines.models.card import Calibration, Policy, Task
 from twonines.training.teach_options import TeachOptions
@@ -50,17 +50,20 @@ class Lesson:
     clock: Clock = field(default_factory=Clock)
 
     @property
+    def turns(self) -> Turns:
+        """In how many ways a part may lie: no quarter turns where the input is not square."""
+        turns = self.dataset.card.turns
+        return turns if self.size[0] == self.size[1] or turns == 1 else 2
+
+    @property
     def views(self) -> list[int]:
         """The picture itself, then the flips and turns that the part allows.
 
         Half turn and mirrors come first, then quarter turns.
         """
-        card = self.dataset.card
-        # Turned by a quarter, a picture would not fit an input that is not square.
-        turns = card.turns if self.size[0] == self.size[1] else min(card.turns, 2)
-        quarters = {1: (0,), 2: (0, 2), 4: (0, 2, 1, 3)}[turns]
+        quarters = {1: (0,), 2: (0, 2), 4: (0, 2, 1, 3)}[self.turns]
         allowed = [v for v in (0, 2, 4, 6, 1, 3, 5, 7)
-                   if v % 4 in quarters and (v < 4 or card.flips_allowed)]  # fmt: skip
+                   if v % 4 in quarters and (v < 4 or self.dataset.card.flips_allowed)]  # fmt: skip
         return allowed[: self.options.views]
 
 

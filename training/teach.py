@@ -5,6 +5,7 @@
 
 import json
 import platform
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -100,9 +101,8 @@ def teach(
     task = (labels.choose_task if whole else choose_task)(split, options.task)
     if task == "anomaly":
         split = good_only(split)
-    size = options.size or choose_input_size(
-        dataset, most=DETECT_PIXELS if task == "detect" else 320
-    )
+    most = DETECT_PIXELS if task == "detect" else 320
+    size = choose_input_size(dataset, most) if options.size is None else options.size
     out.mkdir(parents=True, exist_ok=True)
     masks, told = MaskCount(0, 0), split
     if whole or task == "segment":
@@ -176,17 +176,19 @@ def choose_input_size(dataset: Dataset, most: int = 320) -> tuple[int, int]:
     """(height, width) that up to 64 pictures suggest, of ``most`` pixels squared at most.
 
     A square of their median shorter side, in [:data:`LEAST_PIXELS`, ``most``]. Where nine of ten
-    are strips, all upright or all lying, the input is one too, with as many pixels as they have in
-    the same limits: squeezed into a square, a strip loses what is fine along it (RSDDs: pixel AP
-    66 in a square, 78 in a strip; BSData, 2.4 times as wide as high, gains nothing).
-    Elpv at 384 pixels was slower and no better.
+    are strips, all upright or all lying, the input is one too: squeezed into a square, a strip
+    loses what is fine along it. It has as many pixels as they have, between the squares of the
+    same limits. BSData, 2.4 times as wide as high, gained nothing by that, and elpv at 384 pixels
+    was slower and no better.
     """
     step = max(1, len(dataset.records) // 64)
     found = []
     for record in dataset.records[::step]:
         try:
-            with PILImage.open(record.path) as image:
-                found.append(upright_size(image))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # as in decode
+                with PILImage.open(record.path) as image:
+                    found.append(upright_size(image))
         except Exception:  # damaged; whoever decodes it gives the reason
             continue
     if not found:
@@ -198,8 +200,10 @@ def choose_input_size(dataset: Dataset, most: int = 320) -> tuple[int, int]:
         side = int(np.clip(np.median(sizes.min(1)), LEAST_PIXELS, most))
         return side, side
     pixels = np.clip(np.median(sizes.prod(1)), LEAST_PIXELS**2, most**2)
-    height, width = np.sqrt(pixels * ratio), np.sqrt(pixels / ratio)
-    return round(np.clip(height, *SIDES)), round(np.clip(width, *SIDES))
+    sides = np.sqrt([pixels * ratio, pixels / ratio])
+    low, high = SIDES
+    height, width = np.maximum(sides * min(1.0, high / sides.max()), low)
+    return round(height), round(width)
 
 
 def find_skill_fault(metrics: Mapping[str, Metric]) -> str | None:

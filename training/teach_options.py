@@ -36,8 +36,12 @@ class TeachOptions:
     def __post_init__(self) -> None:
         """Refuse values outside their range by name."""
         low, high = SIDES
-        if not all(low <= side <= high for side in self.size or ()):
-            raise SettingsError(f"input_size: must lie in [{low}, {high}], got {self.input_size}")
+        sides = (low, low) if self.size is None else self.size
+        if len(sides) != 2 or not all(type(s) is int and low <= s <= high for s in sides):
+            raise SettingsError(
+                f"input_size: must be a side or (height, width), each in [{low}, {high}] pixels, "
+                f"got {self.input_size}"
+            )
         if not 0 < self.threshold < 1:
             raise SettingsError(f"threshold: must lie in (0, 1), got {self.threshold}")
         if not 1 <= self.views <= 8:

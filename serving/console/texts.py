@@ -104,7 +104,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "task": ("Task", "任务"),
     "classes": ("Classes", "类别"),
     "recipe": ("Recipe", "方法"),
-    "input_size": ("Input", "输入尺寸"),
+    "input_size": ("Input (height × width)", "输入尺寸（高 × 宽）"),
     "taught_on": ("Taught on", "示教数据"),
     "test": ("test", "测试"),
     "accepts_below": ("OK below", "低于此分数判 OK"),

@@ -35,6 +35,14 @@ def test_needed_units_with_one_escape() -> None:
     assert allowed_escapes(93, 0.05, 0.05) == 1 and allowed_escapes(92, 0.05, 0.05) == 0
 
 
+@pytest.mark.parametrize("alpha", [0.05, 0.5, 0.9])
+@pytest.mark.parametrize("escapes", [0, 5, 60])
+def test_needed_units_are_the_least_that_show_it(alpha: float, escapes: int) -> None:
+    needed = needed_units(alpha, 0.05, escapes)
+    assert stats.binom.cdf(escapes, needed, alpha) <= 0.05
+    assert stats.binom.cdf(escapes, needed - 1, alpha) > 0.05
+
+
 def test_allowed_escapes_agree_with_clopper_pearson() -> None:
     for n in (1, 59, 200, 411):
         for alpha in (0.01, 0.05, 0.2):

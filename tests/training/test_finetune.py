@@ -112,7 +112,7 @@ def test_how_far_pictures_are_cut(
     assert (plan.crop, plan.zoom, plan.turns) == ((crop or 64,) * 2, zoom, 4)
     strip = replace(one, size=(48, 96))
     plan = recipe.augment_plan(strip, one.options, open_gallery(dataset.records, LAYOUT, (48, 96)))
-    assert (plan.crop, plan.zoom) == ((crop or 48, crop or 96), zoom)
+    assert (plan.crop, plan.zoom, plan.turns) == ((crop or 48, crop or 96), zoom, 2)
 
 
 @pytest.mark.parametrize(
@@ -278,6 +278,14 @@ def test_learning_rate_rises_and_falls() -> None:
     assert rate_at(0.05) == pytest.approx(1.0)
     assert rate_at(0.02) == pytest.approx(0.4)
     assert rate_at(1.0) == pytest.approx(0.01)
+
+
+def test_boxes_of_a_long_strip_are_taught_in_cuts(tmp_path: Path) -> None:
+    dataset = make_parts(tmp_path / "parts", {"good": 4, "square": 4}, boxes=True)
+    one = replace(lesson(dataset, tmp_path), task="detect", size=(96, 400))
+    assert isinstance(one.options, FinetuneOptions)
+    plan = recipe.augment_plan(one, one.options, open_gallery(dataset.records, LAYOUT, one.size))
+    assert (plan.crop, plan.zoom) == ((96, 320), (0.7, 1.3))
 
 
 def test_small_sets_are_taught_in_small_steps() -> None:

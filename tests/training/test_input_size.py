@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from twonines.benchmarks.teaching import teach_and_measure
 from twonines.cli.options import read_input_size
@@ -31,13 +31,19 @@ def make(root: Path, *sizes: tuple[int, int], orientation: int = 1) -> Dataset:
         ([(300, 300)] * 4, (300, 300)),
         ([(100, 100)] * 4, (224, 224)),
         ([(1000, 1200)] * 4, (320, 320)),
-        ([(400, 1000)] * 4, (320, 320)),  # no strip yet
+        ([(200, 599)] * 4, (224, 224)),
+        ([(200, 600)] * 4, (185, 554)),  # from three times on a strip
+        ([(200, 601)] * 4, (185, 555)),
+        ([(160, 640)] * 19 + [(300, 300)], (160, 640)),  # few others do not count
+        ([(160, 640)] * 16 + [(300, 300)] * 4, (224, 224)),
         ([(160, 640)] * 4, (160, 640)),
         ([(160, 1000)] * 4, (128, 800)),  # as many pixels as a square of 320
         ([(1000, 160)] * 4, (800, 128)),
         ([(40, 400)] * 4, (71, 708)),  # as many as one of 224
         ([(160, 640)] * 2 + [(640, 160)] * 2, (224, 224)),
         ([(160, 640)] * 6 + [(100, 2000)] * 6, (160, 640)),  # the less lengthy decides
+        ([(512, 4096)] * 4, (113, 905)),
+        ([(512, 8192)] * 4, (64, 1024)),  # as the longest side allows
         ([(4, 4000)] * 4, (32, 1024)),
     ],
 )
@@ -49,7 +55,7 @@ def test_input_follows_the_pictures(
 
 def test_a_detector_sees_more(tmp_path: Path) -> None:
     assert choose_input_size(make(tmp_path / "set", (160, 640)), most=640) == (160, 640)
-    assert choose_input_size(make(tmp_path / "long", (320, 1280)), most=640) == (320, 1024)
+    assert choose_input_size(make(tmp_path / "long", (320, 1280)), most=640) == (256, 1024)
 
 
 def test_pictures_are_taken_as_they_stand(tmp_path: Path) -> None:
@@ -77,24 +83,51 @@ def test_other_words_are_refused(text: str) -> None:
         read_input_size(text)
 
 
+def test_pixels_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = make(tmp_path / "set", (160, 640))
+    path = dataset.records[0].path
+    for orientation, chosen in ((None, (160, 640)), (8, (640, 160))):
+        exif = Image.Exif()
+        if orientation is not None:
+            exif[0x0112] = orientation
+        Image.new("L", (640, 160)).save(path, "PNG", exif=exif)
+        with monkeypatch.context() as patch:
+            patch.setattr(ImageFile.ImageFile, "load", lambda _: pytest.fail("decoded"))
+            assert choose_input_size(dataset) == chosen
+
+
+def make_strips(root: Path, kind: str) -> Dataset:
+    """Lying strips with a bright square on the bad ones; ``segment`` with masks, else apart."""
+    rng = np.random.default_rng(0)
+    rows = ["path,label,mask"]
+    for label, count in (("good", 70), ("cut", 24)):
+        for index in range(count):
+            part = "train" if label == "good" and index < 60 else "test"
+            folder = root / "pictures" / part / label
+            folder.mkdir(parents=True, exist_ok=True)
+            image = rng.normal(128, 10, (30, 240)).clip(0, 255).astype(np.uint8)
+            mask = np.zeros_like(image)
+            if label == "cut":
+                at = int(rng.integers(0, 220))
+                image[8:20, at : at + 12] = mask[8:20, at : at + 12] = 255
+            Image.fromarray(image).save(folder / f"{index:03}.png")
+            Image.fromarray(mask).save(root / f"{label}-{index}.png")
+            rows.append(f"pictures/{part}/{label}/{index:03}.png,{label},{label}-{index}.png")
+    (root / "parts.csv").write_text("\n".join(rows) + "\n")
+    return (
+        load_dataset("table", root / "parts.csv")
+        if kind == "segment"
+        else load_dataset("mvtec", root / "pictures")
+    )
+
+
+@pytest.mark.parametrize("kind", ["anomaly", "segment"])
 def test_a_strip_is_taught_and_every_path_agrees(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("twonines.training.teach.LEAST_PIXELS", 64)
-    rng = np.random.default_rng(0)
-    for side, name, count in (("train", "good", 60), ("test", "good", 10), ("test", "cut", 10)):
-        folder = tmp_path / "strips" / side / name
-        folder.mkdir(parents=True)
-        for index in range(count):
-            image = rng.normal(128, 10, (30, 240)).clip(0, 255).astype(np.uint8)
-            if name == "cut":
-                at = int(rng.integers(0, 220))
-                image[8:20, at : at + 12] = 255
-            Image.fromarray(image).save(folder / f"{index:03}.png")
-    result = teach_and_measure(
-        load_dataset("mvtec", tmp_path / "strips"), tmp_path / "run", TeachOptions(),
-        cache=tmp_path / "cache",
-    )  # fmt: skip
-    assert result.card.input_size == (32, 240)
+    dataset = make_strips(tmp_path, kind)
+    result = teach_and_measure(dataset, tmp_path / "run", TeachOptions(), cache=tmp_path / "cache")
+    assert (result.card.task, result.card.input_size) == (kind, (32, 240))
     assert result.card.parity["http"] <= 1e-4
     assert result.card.metrics["auroc"].value > 0.95

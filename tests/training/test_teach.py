@@ -136,6 +136,8 @@ def test_one_class_is_refused(tmp_path: Path, cache: Path) -> None:
     [
         ({"input_size": 8}, "input_size"),
         ({"input_size": (64, 1025)}, "input_size"),
+        ({"input_size": (64,)}, "input_size"),
+        ({"input_size": (64.5, 64)}, "input_size"),
         ({"threshold": 1.0}, "threshold"),
         ({"views": 9}, "views"),
     ],

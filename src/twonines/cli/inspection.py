@@ -266,7 +266,7 @@ def tile(
             model, out, overlap=overlap, scale=scale, good=good, max_tiles=max_tiles, report=stages
         )
     height, width = card.input_size
-    typer.echo(f"tiles of {height} x {width}, overlap {overlap:g}, scale {scale:g}")
+    typer.echo(f"tiles {height} high, {width} wide, overlap {overlap:g}, scale {scale:g}")
     if card.quality is None:
         typer.echo(
             f"threshold {card.policy.threshold:.4g} as without tiles, no limits of quality and "

@@ -19,7 +19,8 @@ InputSize = Annotated[
     typer.Option(
         "--input-size",
         metavar="SIDE|HEIGHTxWIDTH",
-        help="The model's input in pixels, as 224 or 160x400; default from the pictures.",
+        help="The model's input in pixels, 32 to 1024 a side; default from the pictures, a strip "
+        "where they are strips.",
     ),
 ]
 DATA_DIR = Path("twonines-data")
@@ -61,7 +62,7 @@ def read_input_size(text: str | None) -> int | tuple[int, int] | None:
         return None
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.isascii() and side.isdigit() for side in sides):
-        raise SettingsError(f"input_size: must be as 224 or 160x400 (HxW), got {text!r}")
+        raise SettingsError(f"input_size: must be as 224 or 160x400 (height x width), got {text!r}")
     if len(sides) == 1:
         return int(sides[0])
     return int(sides[0]), int(sides[1])

@@ -1,5 +1,6 @@
 """Commands that teach and prove."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -48,7 +49,9 @@ def train(
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="finetune: pictures in a step; default 16, 8 under 1,600 pictures."),
+        typer.Option(
+            help="finetune: pictures in a step; default 16, 8 where under 1,600 are taught."
+        ),
     ] = None,
     lr: Annotated[
         float | None,
@@ -56,7 +59,10 @@ def train(
     ] = None,
     crop: Annotated[
         int | None,
-        typer.Option(help="finetune: longest side of what training sees of a picture."),
+        typer.Option(
+            help="finetune: longest side in pixels of what training sees of a picture; default the "
+            "input's, for boxes at most 320."
+        ),
     ] = None,
     validation: Annotated[
         float, typer.Option(help="finetune: share of training that only decides when to stop.")
@@ -91,10 +97,13 @@ def train(
             input_size=size, threshold=threshold, views=views, task=task,
             overkill_aim=overkill_aim,
         )  # fmt: skip
+    # Before a set is read that may be large; the imports themselves take seconds and come last.
+    if find_spec("torch") is None:
+        raise needs("train", ImportError("No module named 'torch'"))
     loaded = load_dataset(dataset, root)
     if traps := met_traps(loaded.card):
         typer.echo(traps, err=True)
-    try:  # last: what is wrong above is told before the seconds that PyTorch takes
+    try:
         from twonines.benchmarks.teaching import teach_and_measure
     except ImportError as exc:
         raise needs("train", exc) from exc
