@@ -17,14 +17,15 @@ from twonines.training.teach_options import InputSize, TaskChoice, TeachOptions
 class Plan:
     """What is the same for every set of a table.
 
-    ``epochs`` and ``minutes`` bound a recipe that trains for as long as it is given; None is its
-    own default.
+    ``epochs`` and ``minutes`` bound a recipe that trains for as long as it is given, and
+    ``batch_size`` is of its steps; None is its own default.
     """
 
     task: TaskChoice = "auto"
     input_size: InputSize | None = None
     epochs: int | None = None
     minutes: float | None = None
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,11 @@ def _teach_options(plan: Plan) -> TeachOptions:
 
 def _finetune_options(plan: Plan) -> FinetuneOptions:
     return FinetuneOptions(
-        task=plan.task, input_size=plan.input_size, epochs=plan.epochs, minutes=plan.minutes
+        task=plan.task,
+        input_size=plan.input_size,
+        epochs=plan.epochs,
+        minutes=plan.minutes,
+        batch_size=plan.batch_size,
     )
 
 

@@ -23,7 +23,7 @@ from twonines.benchmarks.accuracy import (
 )
 from twonines.benchmarks.accuracy_table import cell, print_table
 from twonines.benchmarks.leaks import judge_split
-from twonines.benchmarks.recipes import RECIPES, Learnt, Plan, teach_model
+from twonines.benchmarks.recipes import RECIPES, Learnt, Plan, check_plan, teach_model
 from twonines.benchmarks.trial import count_parameters
 from twonines.cli.app import app
 from twonines.datasets.checks import check_dataset
@@ -222,6 +222,16 @@ def test_names_are_read_and_unknown_ones_refused_with_the_list() -> None:
 def test_options_out_of_range_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         AccuracyOptions(**change)
+
+
+def test_a_plan_reaches_the_recipe() -> None:
+    check_plan(["finetune"], Plan(batch_size=16, input_size=(64, 96)))
+    for plan, name in (
+        (Plan(batch_size=1), "batch_size"),
+        (Plan(input_size=(8, 96)), "input_size"),
+    ):
+        with pytest.raises(SettingsError, match=f"^{name}:"):
+            check_plan(["finetune"], plan)
 
 
 def test_seeds_draw_other_splits(tmp_path: Path) -> None:

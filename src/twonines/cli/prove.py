@@ -242,6 +242,9 @@ def bench_accuracy(
     minutes: Annotated[
         float | None, typer.Option(help="Limit of a recipe that trains as long as it is given.")
     ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Pictures in a step of finetune; default as in train.")
+    ] = None,
 ) -> None:
     """Teach and measure whole sets; write accuracy.html and accuracy.json; 1 if a set fails."""
     try:
@@ -255,6 +258,7 @@ def bench_accuracy(
         input_size=read_input_size(input_size),
         epochs=epochs,
         minutes=minutes,
+        batch_size=batch_size,
     )
     names = accuracy.parse_recipes(recipes)
     check_plan(names, plan)
