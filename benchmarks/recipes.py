@@ -17,15 +17,15 @@ from twonines.training.teach_options import InputSize, TaskChoice, TeachOptions
 class Plan:
     """What is the same for every set of a table.
 
-    ``epochs`` and ``minutes`` bound a recipe that trains for as long as it is given, and
-    ``batch_size`` is of its steps; None is its own default.
+    ``epochs`` and ``minutes`` bound a recipe that trains for as long as it is given; None is its
+    own default. ``batch_size`` is of its steps.
     """
 
     task: TaskChoice = "auto"
     input_size: InputSize | None = None
     epochs: int | None = None
     minutes: float | None = None
-    batch_size: int | None = None
+    batch_size: int = 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,17 +110,16 @@ def train(
         note = json.dumps(key | {"precision": precision}) + "\n"
         write_whole(folder / "run.json", note.encode())
     processes = max(1, torch.cuda.device_count())
-    batch_size, lr = options.pace(len(members) // processes)
-    steps = max(1, len(members) // (batch_size * processes))
+    steps = max(1, len(members) // (options.batch_size * processes))
     course = Course(
         epochs=options.most_epochs,
         steps=steps * options.most_epochs,
-        lr=lr,
+        lr=options.lr,
         seconds=None if options.minutes is None else options.minutes * 60,
         seed=seed,
     )
     trainee = Trainee(network, course)
-    lessons = Lessons(gallery, members.tolist(), held.tolist(), plan, batch_size, seed)
+    lessons = Lessons(gallery, members.tolist(), held.tolist(), plan, options.batch_size, seed)
     fit(
         trainee, lessons, folder,
         precision=precision, patience=options.patience, report=lesson.report,

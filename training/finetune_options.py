@@ -9,11 +9,6 @@ from twonines.training.teach_options import TaskChoice, TeachOptions
 TASKS: tuple[TaskChoice, ...] = ("auto", "classify", "segment", "detect")
 DEFAULT_EPOCHS = 30
 MOST_EPOCHS = 10_000
-BATCH_SIZE, SMALL_BATCH_SIZE = 16, 8
-FEWEST_STEPS = 100
-"""An epoch of fewer steps learns more from twice as many that are half as large."""
-RATE = 3e-3
-"""Highest learning rate of the heads with a batch of 16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +16,19 @@ class FinetuneOptions(TeachOptions):
     """The recipe's choices beside those that all recipes have.
 
     ``epochs`` passes over the training pictures; with ``minutes``, training ends by the clock and
-    the learning rate falls by it. ``batch_size`` pictures are in a step; None takes 16, or 8 where
-    the set is small. ``lr`` is the highest learning rate of the heads; None takes 3e-3, less with
-    smaller batches (by the square root; Krizhevsky 2014). ``crop`` is the longest side of what
-    training sees of a picture, None takes what the task suggests. ``validation`` is the share of
-    training pictures, whole groups, that only decide when to stop: after ``patience`` epochs
-    without a better loss. Without it, training runs to the end of its schedule with every picture.
+    the learning rate falls by it. ``lr`` is the highest learning rate of the heads. ``crop`` is the
+    longest side of what training sees of a picture, None takes what the task suggests.
+    ``validation`` is the share of training pictures, whole groups, that only decide when to stop:
+    after ``patience`` epochs without a better loss. Without it, training runs to the end of its
+    schedule with every picture.
     """
 
     recipe: ClassVar[str] = "finetune"
     tasks: ClassVar[tuple[TaskChoice, ...]] = TASKS
 
     epochs: int | None = None
-    batch_size: int | None = None
-    lr: float | None = None
+    batch_size: int = 16
+    lr: float = 3e-3
     minutes: float | None = None
     crop: int | None = None
     validation: float = 0.0
@@ -45,9 +39,9 @@ class FinetuneOptions(TeachOptions):
         TeachOptions.__post_init__(self)  # slots make a new class, which super() does not know
         if self.epochs is not None and not 1 <= self.epochs <= MOST_EPOCHS:
             raise SettingsError(f"epochs: must lie in [1, {MOST_EPOCHS}], got {self.epochs}")
-        if self.batch_size is not None and not 2 <= self.batch_size <= 1024:
+        if not 2 <= self.batch_size <= 1024:
             raise SettingsError(f"batch_size: must lie in [2, 1024], got {self.batch_size}")
-        if self.lr is not None and not 0 < self.lr <= 1:
+        if not 0 < self.lr <= 1:
             raise SettingsError(f"lr: must lie in (0, 1], got {self.lr}")
         if self.minutes is not None and not 0 < self.minutes < float("inf"):
             raise SettingsError(f"minutes: must be above 0, got {self.minutes}")
@@ -64,9 +58,3 @@ class FinetuneOptions(TeachOptions):
     def most_epochs(self) -> int:
         """Epochs to count with; without a number, the clock alone ends training."""
         return self.epochs or (DEFAULT_EPOCHS if self.minutes is None else MOST_EPOCHS)
-
-    def pace(self, pictures: int) -> tuple[int, float]:
-        """Pictures in a step and the highest learning rate, for a set of ``pictures``."""
-        usual = BATCH_SIZE if pictures >= FEWEST_STEPS * BATCH_SIZE else SMALL_BATCH_SIZE
-        size = self.batch_size or usual
-        return size, self.lr or RATE * min(1.0, (size / BATCH_SIZE) ** 0.5)

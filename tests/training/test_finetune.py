@@ -288,15 +288,6 @@ def test_boxes_of_a_long_strip_are_taught_in_cuts(tmp_path: Path) -> None:
     assert (plan.crop, plan.zoom) == ((96, 320), (0.7, 1.3))
 
 
-def test_small_sets_are_taught_in_small_steps() -> None:
-    assert FinetuneOptions().pace(1600) == (16, 3e-3)
-    size, rate = FinetuneOptions().pace(1599)
-    assert size == 8
-    assert rate == pytest.approx(3e-3 / 2**0.5)
-    assert FinetuneOptions(batch_size=64).pace(100) == (64, 3e-3)
-    assert FinetuneOptions(lr=0.01).pace(100) == (8, 0.01)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

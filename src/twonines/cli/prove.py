@@ -47,16 +47,8 @@ def train(
     minutes: Annotated[
         float | None, typer.Option(help="finetune: training ends by the clock after these.")
     ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            help="finetune: pictures in a step; default 16, 8 where under 1,600 are taught."
-        ),
-    ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(help="finetune: highest learning rate; default 3e-3, 2.1e-3 in steps of 8."),
-    ] = None,
+    batch_size: Annotated[int, typer.Option(help="finetune: pictures in a step.")] = 16,
+    lr: Annotated[float, typer.Option(help="finetune: highest learning rate.")] = 3e-3,
     crop: Annotated[
         int | None,
         typer.Option(
@@ -243,8 +235,8 @@ def bench_accuracy(
         float | None, typer.Option(help="Limit of a recipe that trains as long as it is given.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Pictures in a step of finetune; default as in train.")
-    ] = None,
+        int, typer.Option(help="Pictures in a step of a recipe that trains in steps.")
+    ] = 16,
 ) -> None:
     """Teach and measure whole sets; write accuracy.html and accuracy.json; 1 if a set fails."""
     try:
