@@ -100,9 +100,9 @@ def make_strips(root: Path, kind: str) -> Dataset:
     """Lying strips with a bright square on the bad ones; ``segment`` with masks, else apart."""
     rng = np.random.default_rng(0)
     rows = ["path,label,mask"]
-    for label, count in (("good", 70), ("cut", 24)):
+    for label, count in (("good", 100), ("cut", 24)):
         for index in range(count):
-            part = "train" if label == "good" and index < 60 else "test"
+            part = "train" if label == "good" and index < 90 else "test"
             folder = root / "pictures" / part / label
             folder.mkdir(parents=True, exist_ok=True)
             image = rng.normal(128, 10, (30, 240)).clip(0, 255).astype(np.uint8)
