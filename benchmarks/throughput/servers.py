@@ -37,7 +37,7 @@ SERVERS = {
     for server in (
         Server(
             "twonines", "twonines",
-            "twonines serve, all defaults; also checks each file and picture, decides and records",
+            "twonines serve without records and pages; also checks each file and picture, and decides",
             "README.md", path="/v1/inspect", place=("results", 0, "score"),
         ),
         Server(
