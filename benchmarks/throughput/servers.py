@@ -37,7 +37,7 @@ SERVERS = {
     for server in (
         Server(
             "twonines", "twonines",
-            "twonines serve without records and pages; also checks each file and picture, and decides",
+            "twonines serve without records and pages; it also checks each picture, and decides",
             "README.md", path="/v1/inspect", place=("results", 0, "score"),
         ),
         Server(
