@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
-from twonines.models.certificate import WatchCut
+from twonines.models.certificate import WatchCut, escape_bound
 
 Floats = npt.NDArray[np.float64]
 CALIBRATION_RISK = 0.0005
@@ -81,4 +80,4 @@ def _tail(
 
 
 def _bound(beyond: int, n: int, risk: float) -> float:
-    return min(float(special.betaincinv(beyond + 1, n - beyond, 1 - risk)), 1 - 1e-9)
+    return min(escape_bound(beyond, n, risk), 1 - 1e-9)

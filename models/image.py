@@ -132,14 +132,6 @@ def count_pixels(data: bytes) -> int:
         return 0
 
 
-def upright_size(opened: PILImage.Image) -> Size:
-    """(height, width) of a picture as EXIF lets it stand; no pixel of it is decoded."""
-    # Asked for EXIF that does not stand in front, Pillow decodes the whole of a PNG to look behind.
-    asked = opened.format != "PNG" or "exif" in opened.info
-    lies = asked and opened.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-    return opened.size if lies else (opened.height, opened.width)
-
-
 def _whole(image: Image) -> Decoded:
     return Decoded(image, (image.shape[0], image.shape[1]))
 
@@ -151,7 +143,8 @@ def _decode_opened(
     if kind in ("JPEG", "MPO"):
         if opened.mode in ("L", "RGB"):
             orientation = opened.getexif().get(_ORIENTATION, 1)
-            size = upright_size(opened)
+            lies = orientation in (5, 6, 7, 8)
+            size = opened.size if lies else (opened.height, opened.width)
             factor = 1 if needed is None else _reduction(size, needed(size))
             stored = (-(-opened.height // factor), -(-opened.width // factor))
             return Decoded(_orient(_strict_jpeg(data, "RGB", stored), orientation), size)

@@ -39,6 +39,15 @@ def test_the_middle_of_the_scores_is_bounded_for_the_class_that_is_there_more_of
     assert learn_cuts(good, bad)[-1] == learn_cuts(bad, good)[-1]
 
 
+def test_a_middle_that_all_of_a_class_lie_in_is_no_rare_event() -> None:
+    rng = np.random.default_rng(0)
+    good, bad = rows(rng, 200), rows(rng, 200)
+    for row in bad:
+        row["score"] = 0.5
+    for cuts in (learn_cuts(good, bad), learn_cuts(bad, good), learn_cuts(bad, [])):
+        assert "score" not in {cut.feature for cut in cuts}
+
+
 def test_bounds_fail_as_rarely_as_they_say() -> None:
     # 400 calibrations: with the risk of 0.0005 for all cuts, more than 3 failures are unlikely.
     rng = np.random.default_rng(1)
