@@ -36,3 +36,13 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     """(height, width) as the decoder of the models will see it, EXIF orientation applied."""
     turned = image.getexif().get(_ORIENTATION, 1) >= 5
     return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def read_upright_size(path: Path) -> tuple[int, int]:
+    """As :func:`upright_size`, without decoding a PNG that tells of no orientation.
+
+    Raises whatever Pillow raises where it is no picture.
+    """
+    with Image.open(path) as image:
+        height, width = image.height, image.width
+    return (width, height) if orientation(path) >= 5 else (height, width)

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from twonines.datasets.labelme import outline_box
 from twonines.datasets.layout import (
     Side,
@@ -17,7 +15,7 @@ from twonines.datasets.layout import (
     warn,
 )
 from twonines.datasets.mask_sources import MaskPolygons, Point
-from twonines.datasets.orientation import upright_size
+from twonines.datasets.orientation import read_upright_size
 from twonines.datasets.record import Box, Dataset, DatasetCard, Record
 from twonines.errors import DatasetError
 from twonines.types import PICTURE_SUFFIXES
@@ -152,7 +150,6 @@ def _mark(
 
 def _size(path: Path) -> tuple[int, int]:
     try:
-        with Image.open(path) as image:
-            return upright_size(image)
+        return read_upright_size(path)
     except Exception as exc:  # on broken bytes a decoder may raise anything
         raise DatasetError(f"picture: {path} must be readable ({type(exc).__name__})") from exc

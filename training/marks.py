@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image as PILImage
 
 from twonines.datasets.masks import Mask, read_mask
-from twonines.datasets.orientation import upright_size
+from twonines.datasets.orientation import read_upright_size
 from twonines.datasets.record import Record
 from twonines.errors import DatasetError
 from twonines.models.providers import available_threads
@@ -80,8 +80,7 @@ def _is_empty(record: Record) -> bool | None:
     if record.mask is None or not record.is_defective:
         return None
     try:
-        with PILImage.open(record.path) as image:
-            size = upright_size(image)
+        size = read_upright_size(record.path)
     except Exception:  # on broken bytes a decoder may raise anything; who reads it names it
         return None
     mask = read_mask(record, size)

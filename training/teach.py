@@ -5,7 +5,6 @@
 
 import json
 import platform
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,16 +13,15 @@ from importlib.metadata import version as installed
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as PILImage
 
 from twonines import __version__
 from twonines.datasets.checks import content_digest
+from twonines.datasets.orientation import read_upright_size
 from twonines.datasets.record import Dataset, Record
 from twonines.datasets.splits import Split, good_only
 from twonines.errors import DatasetError
 from twonines.models.backbone import DEFAULT_BACKBONE
 from twonines.models.card import Metric, ModelCard, Task, TrainingData
-from twonines.models.image import upright_size
 from twonines.training import finetune_labels as labels
 from twonines.training.anomaly import teach_good
 from twonines.training.classes import teach_classes
@@ -37,7 +35,7 @@ from twonines.training.segment import teach_segments
 from twonines.training.teach_options import SIDES, TaskChoice, TeachOptions
 from twonines.types import Inspection
 
-__all__ = ["Report", "TeachOptions", "TeachResult", "choose_input_size", "choose_task", "teach"]
+__all__ = ["Report", "TeachResult", "choose_input_size", "choose_task", "teach"]
 
 _LESSONS: dict[Task, Callable[[Lesson], Taught]] = {
     "classify": teach_classes,
@@ -185,10 +183,7 @@ def choose_input_size(dataset: Dataset, most: int = 320) -> tuple[int, int]:
     found = []
     for record in dataset.records[::step]:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # as in decode
-                with PILImage.open(record.path) as image:
-                    found.append(upright_size(image))
+            found.append(read_upright_size(record.path))
         except Exception:  # damaged; whoever decodes it gives the reason
             continue
     if not found:

@@ -13,7 +13,7 @@ from tests.datasets import archives
 from twonines.datasets.checks import check_dataset
 from twonines.datasets.mask_sources import MaskFile, MaskPolygons
 from twonines.datasets.masks import read_mask
-from twonines.datasets.orientation import orientation
+from twonines.datasets.orientation import orientation, read_upright_size, upright_size
 from twonines.datasets.record import Box, Record
 from twonines.datasets.registry import load_dataset
 from twonines.errors import DatasetError, MaskError
@@ -92,16 +92,22 @@ def test_a_size_that_is_no_number_is_named(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
 @pytest.mark.parametrize("value", [1, 3, 6, 8])
 def test_orientation_of_a_file(suffix: str, value: int, tmp_path: Path) -> None:
-    assert orientation(turned(tmp_path / f"a.{suffix}", value)) == value
+    path = turned(tmp_path / f"a.{suffix}", value)
+    assert orientation(path) == value
+    with Image.open(path) as image:
+        assert read_upright_size(path) == upright_size(image)
 
 
-def test_orientation_behind_the_pixels_of_a_png(tmp_path: Path) -> None:
-    data = turned(tmp_path / "a.png", 3).read_bytes()
+@pytest.mark.parametrize("value", [3, 6])
+def test_orientation_behind_the_pixels_of_a_png(value: int, tmp_path: Path) -> None:
+    early = turned(tmp_path / "a.png", value)
+    data = early.read_bytes()
     start = data.index(b"eXIf") - 4
     end = start + 12 + int.from_bytes(data[start : start + 4], "big")
     late = data[:start] + data[end:-12] + data[start:end] + data[-12:]
     (tmp_path / "late.png").write_bytes(late)
-    assert orientation(tmp_path / "late.png") == 3
+    assert orientation(tmp_path / "late.png") == value
+    assert read_upright_size(tmp_path / "late.png") == read_upright_size(early)
 
 
 def test_no_orientation(tmp_path: Path) -> None:
