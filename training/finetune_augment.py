@@ -24,7 +24,8 @@ class AugmentPlan:
     ``crop`` (height, width) is what training sees, cut from pictures of the model's input size;
     ``zoom`` are the least and the largest side of a cut in units of ``crop``; ``exposure`` in
     [0, 1] is how much brightness, contrast and gamma vary. ``flips`` mirrors left and right,
-    ``turns`` is in how many ways a part may lie: 1, 2 by half turns, or 4 by quarter turns.
+    ``turns`` is in how many ways a part may lie: 1, 2 by half turns, or 4 by quarter turns,
+    which need a square ``crop``.
     """
 
     crop: tuple[int, int]
@@ -98,7 +99,7 @@ def _marked_point(flat_inputs: Sequence[Any]) -> tuple[int, int] | None:
 
 
 class Turn(v2.Transform):  # type: ignore[misc]
-    """One of ``turns`` exact turns; a picture that is not square gets half turns at most."""
+    """One of ``turns`` exact turns; see :attr:`twonines.training.lesson.Lesson.turns`."""
 
     def __init__(self, turns: Turns) -> None:
         """See :class:`AugmentPlan`."""
@@ -107,9 +108,7 @@ class Turn(v2.Transform):  # type: ignore[misc]
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """The angle."""
-        height, width = v2.functional.get_size(flat_inputs[0])
-        turns = self.turns if height == width else min(self.turns, 2)
-        return {"angle": 360.0 / turns * int(torch.randint(turns, ()))}
+        return {"angle": 360.0 / self.turns * int(torch.randint(self.turns, ()))}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Turn one part."""
