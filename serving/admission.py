@@ -54,7 +54,12 @@ class Admission:
             self._truth = average(self._truth, ratio)
 
     def predict(self, count: int, load: Load) -> float:
-        """Seconds until ``count`` more pictures are answered, not yet scaled by what was seen."""
+        """Seconds until ``count`` more pictures are answered, not yet scaled by what was seen.
+
+        0, which refuses none and is not compared with what was seen, before the first batches.
+        """
+        if not self._cost.is_known:
+            return 0.0
         inputs = load.inputs + (load.undecoded + count) * max(1.0, self._tiles)
         session = self._cost.seconds(inputs, self._max_batch_size)
         decode = (load.undecoded + count) * self._decode_seconds / self._workers

@@ -8,6 +8,8 @@ import threading
 
 _FORGET = 0.97
 """Weight of a batch against that of the next: the last hundred decide."""
+_ENOUGH = 4.0
+"""Weight of five batches and more."""
 
 
 def average(old: float, new: float) -> float:
@@ -27,6 +29,11 @@ class CostModel:
         self.fixed = self.each = 0.0
         self._w = self._n = self._nn = self._t = self._nt = 0.0
         self._lock = threading.Lock()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether enough batches have run: one picture says little of a full batch."""
+        return self._w > _ENOUGH
 
     def note(self, inputs: int, seconds: float) -> None:
         """Take one batch of ``inputs`` that ran for ``seconds``."""

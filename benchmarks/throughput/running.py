@@ -245,6 +245,8 @@ def served(model: Path) -> Iterator[int]:
     """
     port = free_port()
     words, environment = twonines_command(model, "auto", port)
+    # All clients wait for their answers, however slow the machine is: none may be refused.
+    words += ["--max-predicted-s", "120", "--request-timeout-s", "120"]
 
     def ready() -> bool:
         try:

@@ -55,6 +55,21 @@ def test_waiting_pays_exactly_where_the_sum_of_waiting_times_falls() -> None:
         assert cost.is_waiting_worth(inputs, gap) is bool(waited < now)
 
 
+def test_the_first_batches_refuse_nobody_and_do_not_make_predictions_longer() -> None:
+    cost = CostModel()
+    found = admission(cost)
+    found.note_decode(0.02, 1)
+    cost.note(1, 0.1)  # the first run is slow, and alone: 60 of them would take too long
+    assert found.check(1, Load(60, 60, 0)) == 0.0
+    for _ in range(5):
+        cost.note(8, 0.08)
+    for _ in range(60):  # all of them waited for the session, which the prediction left out
+        found.note_answer(0.0, 0.6)
+    predicted = found.predict(1, Load(60, 0, 60))
+    assert 0.4 < predicted < 1
+    found.check(1, Load(60, 0, 60))
+
+
 def test_predicted_wait_refuses_with_the_time_until_it_is_short_enough() -> None:
     found = admission(fitted(0.0, 0.01))
     assert found.predict(1, Load(99, 0, 99)) == pytest.approx(1.0)
