@@ -17,10 +17,12 @@ import numpy as np
 import simplejpeg
 from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from twonines.errors import ImageError, ImageTypeError, TooLargeError
 from twonines.models.png import verify_png
 from twonines.models.ppm import MAGIC, decode_ppm, read_ppm_size
+from twonines.models.tiff import verify_tiff
 from twonines.types import Image
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
@@ -154,11 +156,13 @@ def _decode_opened(
         raise ImageError(f"image: must hold one picture, got a {kind} of several frames or pages")
     elif kind == "PNG":
         verify_png(data)
-    elif kind == "TIFF" and "jpeg" in str(opened.info.get("compression")):
-        raise ImageError(
-            "image: TIFF must be uncompressed or compressed without loss, got JPEG in TIFF, "
-            "whose damage cannot be told"
-        )
+    elif isinstance(opened, TiffImageFile):
+        if "jpeg" in str(opened.info.get("compression")):
+            raise ImageError(
+                "image: TIFF must be uncompressed or compressed without loss, got JPEG in TIFF, "
+                "whose damage cannot be told"
+            )
+        verify_tiff(opened, len(data))
     opened.load()
     return _whole(_to_rgb(opened))
 
