@@ -47,26 +47,26 @@ class Admission:
         self._decode_seconds = average(self._decode_seconds, seconds)
         self._tiles = average(self._tiles, tiles)
 
-    def note_answer(self, predicted_s: float, real_s: float) -> None:
-        """Take what one picture took in all beside what :meth:`predict` had said."""
+    def note_answer(self, count: int, load: Load, real_s: float) -> None:
+        """Take what one picture took in all, which came as one of ``count`` while ``load`` was.
+
+        Compared with what would be predicted now: the costs have learnt meanwhile, and what they
+        know by themselves must not scale them once more.
+        """
+        predicted_s = self.predict(count, load)
         if predicted_s >= _LEAST_PREDICTION_S:
             ratio = min(4.0, max(0.25, real_s / predicted_s))
             self._truth = average(self._truth, ratio)
 
     def predict(self, count: int, load: Load) -> float:
-        """Seconds until ``count`` more pictures are answered, not yet scaled by what was seen.
-
-        0, which refuses none and is not compared with what was seen, before the first batches.
-        """
-        if not self._cost.is_known:
-            return 0.0
+        """Seconds until ``count`` more pictures are answered, not yet scaled by what was seen."""
         inputs = load.inputs + (load.undecoded + count) * max(1.0, self._tiles)
         session = self._cost.seconds(inputs, self._max_batch_size)
         decode = (load.undecoded + count) * self._decode_seconds / self._workers
         return max(session, decode) + self._decode_seconds
 
-    def check(self, count: int, load: Load, patience_s: float | None = None) -> float:
-        """Let ``count`` pictures in; gives the prediction for :meth:`note_answer`.
+    def check(self, count: int, load: Load, patience_s: float | None = None) -> None:
+        """Let ``count`` pictures in.
 
         Where nothing is in flight none is refused for its predicted wait, else one slow batch
         could shut an idle service for ever.
@@ -86,16 +86,14 @@ class Admission:
                 f"{count} more, {load.in_flight} are in flight",
                 max(_LEAST_RETRY_S, excess * self._pace()),
             )
-        predicted = self.predict(count, load)
         bound = min(self._max_predicted_s, patience_s or self._max_predicted_s)
-        wait = predicted * self._truth
+        wait = self.predict(count, load) * self._truth
         if load.in_flight and wait > bound:
             raise OverloadedError(
                 f"queue: an answer may take at most {bound:.3g} s, and is expected after "
                 f"{wait:.3g} s, {load.in_flight} pictures are in flight",
                 max(_LEAST_RETRY_S, wait - bound),
             )
-        return predicted
 
     def _pace(self) -> float:
         """Seconds from one leaving picture to the next, under load."""

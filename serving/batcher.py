@@ -10,7 +10,7 @@ Every queue between is bounded: by the ``queue_size`` pictures that are in fligh
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 
@@ -54,6 +54,7 @@ class Batcher:
         max_tiles: int = MAX_TILES,
         session_timeout_s: float = 30.0,
         streams: int = 1,
+        seconds: Mapping[int, float] | None = None,
         reload: Callable[[], Session] | None = None,
         metrics: Metrics | None = None,
         watch: Watch | None = None,
@@ -72,6 +73,7 @@ class Batcher:
             max_tiles: tiles of one picture.
             session_timeout_s: a run of the session that takes longer hangs.
             streams: runs of the session at once, where more than one picture waits.
+            seconds: what a batch of so many inputs takes, measured beforehand.
             reload: gives a fresh session of the same model, in place of one that is broken.
             metrics: counts.
             watch: withdraws the certificate where pictures drift.
@@ -81,6 +83,8 @@ class Batcher:
             session, max_tiles=max_tiles, withdrawn=lambda: watch.fault if watch else None
         )
         self.cost = cost = CostModel()
+        for inputs, took in (seconds or {}).items():
+            cost.note(inputs, took)
         self._metrics, self.statistics = metrics or Metrics(), Statistics()
         self._in_flight, self._closed = 0, False
         self._changed = threading.Condition()
@@ -178,9 +182,9 @@ class Batcher:
         # Held to the end: a close in between would leave pictures that nobody answers.
         with self._changed:
             now = time.perf_counter()
-            predicted = self.admit(len(pictures), deadline)
+            load = self.admit(len(pictures), deadline)
             items = [
-                Item(data, golden, Future(), now, deadline, predicted, wanted=wanted)
+                Item(data, golden, Future(), now, deadline, len(pictures), load, wanted=wanted)
                 for data, golden in zip(pictures, references, strict=True)
             ]
             self._in_flight += len(items)
@@ -190,8 +194,8 @@ class Batcher:
                 self._decoding.put(item)
         return [item.future for item in items]
 
-    def admit(self, count: int = 1, deadline: float | None = None) -> float:
-        """Refuse what :meth:`submit_all` would refuse now; gives the predicted seconds.
+    def admit(self, count: int = 1, deadline: float | None = None) -> Load:
+        """Refuse what :meth:`submit_all` would refuse now; gives what is on its way.
 
         Cheap, so that a request can be refused before its body is read.
 
@@ -209,7 +213,8 @@ class Batcher:
             raise DeadlineError("the deadline had passed before the picture was taken")
         inputs = self._queue.inputs + sum(stage.inputs for stage in self._running)
         load = Load(self._in_flight, self._in_flight - self._ready, inputs)
-        return self._admission.check(count, load, left)
+        self._admission.check(count, load, left)
+        return load
 
     def close(self) -> None:
         """Answer everything that was taken, then stop the threads."""
@@ -233,7 +238,8 @@ class Batcher:
         self._queue.put(item)
 
     def _note_answer(self, item: Item) -> None:
-        self._admission.note_answer(item.predicted, time.perf_counter() - item.arrived)
+        took = time.perf_counter() - item.arrived
+        self._admission.note_answer(item.came_with, item.load, took)
 
     def _leave(self, item: Item, future: "Future[Answer]") -> None:
         self.statistics.note_end(item, future)

@@ -8,8 +8,6 @@ import threading
 
 _FORGET = 0.97
 """Weight of a batch against that of the next: the last hundred decide."""
-_ENOUGH = 4.0
-"""Weight of five batches and more."""
 
 
 def average(old: float, new: float) -> float:
@@ -20,8 +18,9 @@ def average(old: float, new: float) -> float:
 class CostModel:
     """``fixed`` and ``each``, both in seconds and never negative; 0 before the first batch.
 
-    Where all batches had one size the line is not determined: then everything counts as ``each``,
-    which predicts that size rightly and never makes a batch wait.
+    Where all batches had one size the line is not determined: then the last one is stretched so
+    that it predicts that size rightly. Where there is none, everything counts as ``each``, which
+    never makes a batch wait.
     """
 
     def __init__(self) -> None:
@@ -29,11 +28,6 @@ class CostModel:
         self.fixed = self.each = 0.0
         self._w = self._n = self._nn = self._t = self._nt = 0.0
         self._lock = threading.Lock()
-
-    @property
-    def is_known(self) -> bool:
-        """Whether enough batches have run: one picture says little of a full batch."""
-        return self._w > _ENOUGH
 
     def note(self, inputs: int, seconds: float) -> None:
         """Take one batch of ``inputs`` that ran for ``seconds``."""
@@ -49,7 +43,10 @@ class CostModel:
         mean_n, mean_t = self._n / self._w, self._t / self._w
         spread = self._nn / self._w - mean_n**2
         if spread < 0.05 * mean_n:  # one size, but for a few batches
-            self.fixed, self.each = 0.0, mean_t / mean_n
+            before = self.fixed + self.each * mean_n
+            stretch = mean_t / before if before else 0.0
+            self.fixed = self.fixed * stretch
+            self.each = self.each * stretch if before else mean_t / mean_n
             return
         each = (self._nt / self._w - mean_n * mean_t) / spread
         fixed = mean_t - each * mean_n

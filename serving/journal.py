@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,5 +130,6 @@ def _write(journal: Path, text: Sequence[str]) -> None:
         partial.write_text("".join(line + "\n" for line in text), encoding="utf-8")
         os.replace(partial, journal)
     except OSError as exc:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # of a folder that takes no files it must not hide the reason
+            partial.unlink(missing_ok=True)
         raise SettingsError(f"out: {journal} must be writable ({exc.strerror or exc})") from exc

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,11 +49,12 @@ class LoadedModel:
         watch: Watch | None,
         settings: ServeSettings,
         metrics: Metrics,
+        seconds: Mapping[int, float],
     ) -> None:
-        """Start the batcher; callers use :meth:`load`."""
+        """Start the batcher; callers use :meth:`load`. ``seconds`` are of a batch by size."""
         self.name, self.version, self._path = name, version, path
         self.session, self.references, self._watch = session, references, watch
-        self._settings = settings
+        self._settings, self._seconds = settings, seconds
         self.batcher = self.make_batcher(metrics)
         self._users = 0
         self._unused = asyncio.Event()
@@ -87,12 +88,12 @@ class LoadedModel:
         # A folder of models may hold some that compare and some that do not.
         compares = card.reference or settings.model is not None
         references = open_references(settings, card) if compares else None
-        warm(session, (1, _batch_size(session, settings)))
+        seconds = warm(session, (1, _batch_size(session, settings)))
         watch = open_watch(settings, session, path)
         if watch and card.certificate:
             watch = watches.setdefault((name, version, card.certificate.digest), watch)
         log.info("model %s %s on %s", name, version, session.choice)
-        return cls(name, version, path, session, references, watch, settings, metrics)
+        return cls(name, version, path, session, references, watch, settings, metrics, seconds)
 
     def make_batcher(self, metrics: Metrics) -> Batcher:
         """A batcher of its session within the limits of the service."""
@@ -109,6 +110,7 @@ class LoadedModel:
             max_tiles=settings.max_tiles,
             session_timeout_s=settings.session_timeout_s,
             streams=self.session.streams,
+            seconds=self._seconds,
             reload=self._reload,
             metrics=metrics,
             watch=self._watch,

@@ -1,5 +1,6 @@
 """Sessions that are warm before traffic, and fresh ones of the same file."""
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
@@ -10,12 +11,24 @@ from twonines.errors import ModelFileError
 from twonines.models.session import InspectionSession, Provider
 
 
-def warm(session: InspectionSession, counts: Iterable[int]) -> None:
-    """Run the session once with each of these batch sizes: the first run of a size is slow."""
+def warm(session: InspectionSession, counts: Iterable[int]) -> dict[int, float]:
+    """Run the session with each of these batch sizes: the first run of a size is slow.
+
+    Returns:
+        Seconds of a second run of each, shared among the runs that may go on at once.
+    """
+    seconds = {}
     for count in counts:
         images = np.zeros((count, *session.input_size, 3), np.uint8)
-        for beside in {False, session.streams > 1}:
-            session.run(images, images if session.card.reference else None, beside=beside)
+        references = images if session.card.reference else None
+        beside = session.streams > 1
+        if beside:
+            session.run(images, references)
+        session.run(images, references, beside=beside)
+        start = time.perf_counter()
+        session.run(images, references, beside=beside)
+        seconds[count] = (time.perf_counter() - start) / session.streams
+    return seconds
 
 
 def reload_same(

@@ -73,7 +73,7 @@ def add_records(app: FastAPI, service: Service) -> None:
     def records() -> Records:
         if service.records is None:
             raise NotReadyError(
-                "this service records nothing; start it with --data-dir to have records"
+                "this service records nothing; start it with --data-dir, and not with --no-records"
             )
         return service.records
 

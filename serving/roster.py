@@ -100,7 +100,7 @@ class Roster:
         """
         files = await asyncio.to_thread(self._files.scan)
         state = await asyncio.to_thread(self._files.read_state)
-        self._check_names(files)
+        check_names(files, self._settings)
         failed: TwoninesError | None = None
         for name, versions in files.items():
             begins = not (self._settings.two_person and state)
@@ -128,7 +128,7 @@ class Roster:
             if state[name].was_used:
                 log.error("model %s was in use, and its files are gone", name)
                 self._entries[name] = Entry(name, state[name])
-        if failed and not self.ready:
+        if failed and not any(map(_is_ready, self._entries.values())):
             raise failed
         records = {name: entry.record for name, entry in self._entries.items()}
         if self._settings.two_person and records != state:
@@ -149,18 +149,6 @@ class Roster:
         """Whether another file than the one that was put in charge is to be."""
         return self._settings.two_person and record.digest not in (None, digest)
 
-    def _check_names(self, files: Mapping[str, Mapping[str, Path]]) -> None:
-        if not files:
-            raise SettingsError(
-                "model_dir: must hold <name>/<version>/model.onnx, got "
-                f"{self._settings.model_dir} without one"
-            )
-        default = self._settings.default_model
-        if default is not None and default not in files:
-            raise SettingsError(
-                f"default_model: must be one of {', '.join(files)}, got {default!r}"
-            )
-
     def close(self) -> None:
         """Answer everything that was taken; blocks, and no request may come any more."""
         for entry in self._entries.values():
@@ -172,8 +160,9 @@ class Roster:
 
     @property
     def ready(self) -> bool:
-        """Whether any model takes pictures now."""
-        return any(e.active and e.active.batcher.is_ready for e in self._entries.values())
+        """Whether the default model takes pictures now, or any where none was named as such."""
+        default = self._settings.default_model
+        return any(_is_ready(e) for e in self._entries.values() if default in (None, e.name))
 
     @property
     def broken(self) -> bool:
@@ -297,3 +286,23 @@ class Roster:
         else:
             self._metrics.model.remove(*labels)
             self._metrics.forget_model(loaded.name, loaded.version)
+
+
+def check_names(files: Mapping[str, Mapping[str, Path]], settings: ServeSettings) -> None:
+    """Refuse a service without a model, or without the one that is named as the default.
+
+    Raises:
+        SettingsError: it is so.
+    """
+    if not files:
+        raise SettingsError(
+            "model_dir: must hold <name>/<version>/model.onnx, got "
+            f"{settings.model_dir} without one"
+        )
+    default = settings.default_model
+    if default is not None and default not in files:
+        raise SettingsError(f"default_model: must be one of {', '.join(files)}, got {default!r}")
+
+
+def _is_ready(entry: Entry) -> bool:
+    return entry.active is not None and entry.active.batcher.is_ready

@@ -24,6 +24,7 @@ from twonines.serving.model_files import ModelFolder
 from twonines.serving.people.accounts import can_enter
 from twonines.serving.protocol import BoundedProtocol, bounded_protocol
 from twonines.serving.references import open_references
+from twonines.serving.roster import check_names
 from twonines.serving.service import Service
 from twonines.serving.store.database import Database
 from twonines.settings import ServeSettings
@@ -118,9 +119,12 @@ def run_server(settings: ServeSettings) -> None:
         SettingsError: the host, port, execution provider or references cannot be used.
         NotReadyError: the service did not come up.
     """
+    # What cannot be used ends the command with a plain message, before anything is loaded.
     if settings.model is None:
         assert settings.model_dir is not None
-        ModelFolder(settings.model_dir).scan()  # a folder that is none ends the command plainly
+        files = ModelFolder(settings.model_dir)
+        files.read_state()
+        check_names(files.scan(), settings)
     else:
         _check_model(settings, settings.model)
     configure_logs(settings.log_format)

@@ -350,7 +350,7 @@ async def _collect(
             left = max(0.0, deadline - time.perf_counter())
             _, late = await asyncio.wait(futures, timeout=left)
             if late:
-                raise DeadlineError(f"{len(late)} pictures were not answered in time")
+                raise DeadlineError(f"not answered in time: {len(late)} of the pictures")
     finally:
         for future in futures:
             future.cancel()

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from twonines.errors import DeadlineError
 from twonines.models.inspector import Part as SessionPart
 from twonines.models.inspector import Prepared
+from twonines.serving.admission import Load
 from twonines.serving.logs import current_ids
 from twonines.types import Inspection
 
@@ -35,10 +36,10 @@ class Answer:
 class Item:
     """One picture on its way; times are in seconds of ``time.perf_counter``.
 
-    ``predicted`` is the wait that was foreseen when it came, ``renewed`` says that the session was
-    replaced for its sake, which happens once, ``is_counted`` that it counts as decoded,
-    ``wanted`` which of the model's outputs go with the answer, ``ids`` whose request it is, for the
-    log.
+    ``came_with`` pictures were sent with it, itself among them, while ``load`` was on its way;
+    ``renewed`` says that the session was replaced for its sake, which happens once, ``is_counted``
+    that it counts as decoded, ``wanted`` which of the model's outputs go with the answer, ``ids``
+    whose request it is, for the log.
     """
 
     data: bytes
@@ -46,7 +47,8 @@ class Item:
     future: "Future[Answer]"
     arrived: float
     deadline: float | None = None
-    predicted: float = 0.0
+    came_with: int = 1
+    load: Load = Load(0, 0, 0)
     picture: Prepared | None = None
     next_tile: int = 0
     batch_size: int = 0

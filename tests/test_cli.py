@@ -13,6 +13,7 @@ from twonines import __version__
 from twonines.benchmarks import teaching
 from twonines.cli.app import app
 from twonines.errors import GateError
+from twonines.serving.model_files import STATE_FILE
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -24,6 +25,32 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_version_and_help() -> None:
     assert run("--version").stdout.strip() == __version__
     assert "train" in run("--help").stdout
+
+
+def test_a_place_that_cannot_be_written_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(0))
+    (tmp_path / "file").touch()
+    inside = str(tmp_path / "file" / "x")  # also root cannot write there
+    for arguments in (
+        ["export", str(tiny_model), "--triton", inside],
+        ["score", str(tiny_model), str(tmp_path / "a.png"), "--out", f"{inside}/r.csv"],
+        ["users", "add", "bob", "--role", "admin", "--data-dir", inside],
+    ):
+        done = run(*arguments)
+        assert "Traceback" not in done.stderr and str(tmp_path / "file") in done.stderr, arguments
+        assert done.stderr.startswith("error: ") and done.returncode == 2, arguments
+
+
+def test_models_that_cannot_be_served_end_with_two(tiny_model: Path, tmp_path: Path) -> None:
+    place = tmp_path / "tiny" / "1"
+    place.mkdir(parents=True)
+    (place / "model.onnx").write_bytes(tiny_model.read_bytes())
+    folder = ["serve", "--no-records", "--model-dir", str(tmp_path)]
+    done = run(*folder, "--default-model", "zz")
+    assert done.returncode == 2 and "default_model: must be one of tiny" in done.stderr
+    (tmp_path / STATE_FILE).write_text('{"a":')
+    done = run(*folder)
+    assert done.returncode == 2 and "Traceback" not in done.stderr and STATE_FILE in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -39,6 +66,7 @@ def test_version_and_help() -> None:
         (["serve", "--model", "x", "--max-batch-size", "0"], "max_batch_size"),
         (["serve", "--model", "x", "--model-dir", "y"], "got both"),
         (["serve", "--model-dir", "missing"], "missing"),
+        (["serve", "--model-dir", "."], "model_dir: must hold <name>"),
         (["export", "missing.onnx", "--triton", "x"], "missing.onnx"),
         (["score", "missing.onnx", "x", "--out", "t.csv"], "missing.onnx"),
         (["datasets", "check", "folder", "--root", "missing"], "missing"),

@@ -11,7 +11,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,8 @@ def backup(
     except OSError as exc:
         raise StoreError(f"backup: {out} must be writable ({exc.strerror or exc})") from exc
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # of a folder that takes no files it must not hide the reason
+            partial.unlink(missing_ok=True)
         store.close()
     return manifest
 

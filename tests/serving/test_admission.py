@@ -55,25 +55,33 @@ def test_waiting_pays_exactly_where_the_sum_of_waiting_times_falls() -> None:
         assert cost.is_waiting_worth(inputs, gap) is bool(waited < now)
 
 
-def test_the_first_batches_refuse_nobody_and_do_not_make_predictions_longer() -> None:
-    cost = CostModel()
+def test_one_size_keeps_what_is_known_of_the_fixed_cost() -> None:
+    cost = fitted(0.1, 0.01)
+    for seconds in (0.11, 0.22):
+        for _ in range(300):
+            cost.note(1, seconds)
+        assert cost.fixed == pytest.approx(seconds / 1.1, rel=0.02)
+        assert cost.each == pytest.approx(seconds / 11, rel=0.02)
+
+
+def test_what_costs_have_learnt_does_not_scale_predictions_once_more() -> None:
+    cost = fitted(0.0, 0.001)  # as measured before others took the processor
     found = admission(cost)
-    found.note_decode(0.02, 1)
-    cost.note(1, 0.1)  # the first run is slow, and alone: 60 of them would take too long
-    assert found.check(1, Load(60, 60, 0)) == 0.0
-    for _ in range(5):
+    for _ in range(200):
         cost.note(8, 0.08)
-    for _ in range(60):  # all of them waited for the session, which the prediction left out
-        found.note_answer(0.0, 0.6)
-    predicted = found.predict(1, Load(60, 0, 60))
-    assert 0.4 < predicted < 1
-    found.check(1, Load(60, 0, 60))
+    for _ in range(60):
+        found.note_answer(1, Load(60, 0, 60), 0.61)
+    found.check(1, Load(90, 0, 90))
+    for _ in range(60):  # more than the costs say, by what they cannot see
+        found.note_answer(1, Load(60, 0, 60), 1.22)
+    with pytest.raises(OverloadedError, match="expected after 1.8"):
+        found.check(1, Load(90, 0, 90))
 
 
 def test_predicted_wait_refuses_with_the_time_until_it_is_short_enough() -> None:
     found = admission(fitted(0.0, 0.01))
     assert found.predict(1, Load(99, 0, 99)) == pytest.approx(1.0)
-    assert found.check(1, Load(90, 0, 90)) == pytest.approx(0.91)
+    found.check(1, Load(90, 0, 90))
     tight = admission(fitted(0.0, 0.02))
     with pytest.raises(OverloadedError, match="at most 1 s") as caught:
         tight.check(1, Load(80, 30, 50))
@@ -88,12 +96,12 @@ def test_prediction_learns_from_what_answers_really_took() -> None:
     load = Load(60, 0, 60)
     found.check(1, load)
     for _ in range(60):
-        found.note_answer(0.5, 1.0)
+        found.note_answer(1, load, 1.22)
     with pytest.raises(OverloadedError):
         found.check(1, load)
     for _ in range(60):
-        found.note_answer(0.001, 10.0)  # too short to tell
-        found.note_answer(0.5, 0.5)
+        found.note_answer(1, Load(0, 0, 0), 10.0)  # too short to tell
+        found.note_answer(1, load, 0.61)
     found.check(1, load)
 
 

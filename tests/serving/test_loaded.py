@@ -3,7 +3,7 @@
 import math
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from fastapi.testclient import TestClient
@@ -152,6 +152,13 @@ def test_only_the_model_that_is_full_refuses(
                 assert answer.status_code == 200
 
 
+def test_what_batches_cost_is_known_before_the_first_picture(tmp_path: Path) -> None:
+    put(tmp_path, "a", "1")
+    with opened(tmp_path) as client:
+        active = entry(client, "a").active
+        assert active and active.batcher.cost.seconds(1, 8) > 0
+
+
 def test_a_broken_session_is_told_and_replaced_by_activate(tmp_path: Path) -> None:
     put(tmp_path, "a", "1")
     put(tmp_path, "b", "1")
@@ -160,12 +167,12 @@ def test_a_broken_session_is_told_and_replaced_by_activate(tmp_path: Path) -> No
         assert broken
         broken.batcher._session._break()
         assert client.get("/healthz").status_code == 503
-        assert client.get("/readyz").status_code == 200  # b still answers
+        assert client.get("/readyz").status_code == 503  # though b still answers
         files = {"file": ("a.png", png(CALM))}
         assert client.post("/v1/inspect", files=files).status_code == 503
         assert client.post("/v1/inspect?model=b", files=files).status_code == 200
         change(client, "1", "activate")
-        assert client.get("/healthz").status_code == 200
+        assert client.get("/healthz").status_code == 200 == client.get("/readyz").status_code
         assert client.post("/v1/inspect", files=files).status_code == 200
 
 
@@ -214,7 +221,7 @@ def test_of_several_models_a_raw_body_is_refused_before_it_is_read(tmp_path: Pat
         assert active
         asked: list[object] = []
 
-        def full(*_: object, **__: object) -> float:
+        def full(*_: object, **__: object) -> NoReturn:
             asked.append(1)
             raise OverloadedError("queue: full", 1.0)
 

@@ -216,6 +216,10 @@ def test_a_start_never_falls_back_to_another_version(root: Path) -> None:
         assert client.post("/v1/inspect?model=a", files=files).status_code == 503
         assert client.post("/v1/inspect?model=b", files=files).status_code == 200
         assert states(client)["12"] == "failed"
+    with opened(root, default_model="a") as client:  # nobody is answered who names none
+        assert client.get("/readyz").status_code == 503
+        assert client.get("/v2/health/ready").status_code == 503
+        assert client.post("/v1/inspect?model=b", files=files).status_code == 200
 
 
 def test_a_start_that_cannot_be_right_is_refused(root: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from twonines.cli.records import backup, records_app, restore
 from twonines.cli.study import study_app
 from twonines.cli.throughput import bench_throughput
 from twonines.cli.tune import tune
-from twonines.errors import TwoninesError
+from twonines.errors import InputError, TwoninesError
 
 app = typer.Typer(
     help="Industrial visual inspection: teach, serve, score and prove.",
@@ -45,9 +45,17 @@ def main() -> None:
     try:
         app()
     except TwoninesError as exc:
-        # Not wrapped: a path that was split over lines can be neither copied nor searched for.
-        err.print(f"error: {exc}", style="bold red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(exc.exit_code)
+        _end(str(exc), exc.exit_code)
+    except OSError as exc:
+        if exc.filename is None:  # no file is at fault, so that whoever reads it needs the place
+            raise
+        _end(f"{exc.filename}: cannot be read or written ({exc.strerror})", InputError.exit_code)
+
+
+def _end(message: str, code: int) -> None:
+    # Not wrapped: a path that was split over lines can be neither copied nor searched for.
+    err.print(f"error: {message}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(code)
 
 
 def _version(wanted: bool) -> None:
