@@ -10,7 +10,8 @@ demo: $(VENV)/.installed-demo
 
 test: $(VENV)/.installed-dev
 	$(MAKE) check
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+# Two workers share the cores: with threads of their own PyTorch's would wait for each other.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
