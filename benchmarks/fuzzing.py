@@ -81,6 +81,7 @@ _GOOD: dict[str, Callable[[random.Random], bytes]] = {
     "cmyk": _cmyk,
     "alpha": lambda rng: _saved(_noisy(rng.choice(GOOD_LEVELS)).convert("RGBA"), "PNG"),
     "bmp": lambda rng: _saved(_noisy(rng.choice(GOOD_LEVELS)), "BMP"),
+    "tiff": lambda rng: _saved(_noisy(rng.choice(GOOD_LEVELS)), "TIFF"),
 }
 
 
@@ -108,6 +109,17 @@ def _animated(rng: random.Random) -> bytes:
     return _saved(image, "GIF", save_all=True, append_images=[ImageOps.invert(image)])
 
 
+def _unwritten(rng: random.Random) -> bytes:
+    """A TIFF whose only strip was never written: its offset and its length are 0."""
+    data = bytearray(_saved(_noisy(rng.choice(GOOD_LEVELS)), "TIFF"))
+    (start,) = struct.unpack_from("<I", data, 4)
+    (tags,) = struct.unpack_from("<H", data, start)
+    for place in range(start + 2, start + 2 + 12 * tags, 12):
+        if struct.unpack_from("<H", data, place)[0] in (273, 279):
+            data[place + 8 : place + 12] = bytes(4)
+    return bytes(data)
+
+
 _BAD: dict[str, Callable[[random.Random], bytes]] = {
     "truncated": _truncated,
     "empty": lambda rng: b"",
@@ -117,6 +129,7 @@ _BAD: dict[str, Callable[[random.Random], bytes]] = {
     "float": lambda rng: _saved(Image.new("F", (9, 9)), "TIFF"),
     "header": lambda rng: b"\xff\xd8\xff\xe0" + rng.randbytes(rng.randrange(1, 2000)),
     "huge header": _huge_header,
+    "unwritten": _unwritten,
 }
 
 
