@@ -9,6 +9,7 @@ the machine does meets all of them alike. What was chosen is written beside the 
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -35,7 +36,7 @@ from twonines.benchmarks.timing import (
     pick_to_serve,
     time_all,
 )
-from twonines.errors import GateError, SettingsError, TwoninesError
+from twonines.errors import GateError, ModelFileError, SettingsError, TwoninesError
 from twonines.models.card import ModelCard, Reduction
 from twonines.models.guard import Guard, can_guard
 from twonines.models.image import decode
@@ -82,6 +83,9 @@ def tune(
     """
     tell = report or (lambda *_: None)
     base = InspectionSession.load(model, execution_provider="cpu")
+    folder = model.resolve().parent
+    if not os.access(folder, os.W_OK):  # known before minutes are spent on measuring
+        raise ModelFileError(f"model: {folder} must be writable, the choice is stored there")
     prepared = list(_prepare(base, pictures, options, tell))
     parts = [(one, tile) for one in prepared for tile in range(len(one))]
     candidates = list(_candidates(base, model, parts, len(prepared) if pictures else 0))

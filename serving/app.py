@@ -98,7 +98,8 @@ def create_app(settings: ServeSettings) -> FastAPI:
 
 
 def _model_name(request: Request, upload: Upload) -> str | None:
-    query, field = request.query_params.get("model"), upload.fields.get("model")
-    if query and field and query != field:
-        raise SettingsError(f"model: must be the same in query and form, got {query!r}, {field!r}")
-    return query or field
+    given = {*request.query_params.getlist("model"), upload.fields.get("model")} - {None, ""}
+    if len(given) > 1:
+        names = ", ".join(sorted(map(repr, given)))
+        raise SettingsError(f"model: must be one in query and form, got {names}")
+    return next(iter(given), None)

@@ -141,7 +141,10 @@ def add_errors(app: FastAPI, metrics: Metrics) -> None:
     async def arguments(request: Request, exc: RequestValidationError) -> JSONResponse:
         first = exc.errors()[0]
         name = ".".join(str(part) for part in first["loc"][1:]) or "body"
-        return _plain(request, f"{name}: {first['msg']}", 422, {})
+        text = f"{name}: {first['msg']}"
+        if first["type"] == "json_invalid":  # its place is a number of characters, no name
+            text = f"body: must be JSON, {first['ctx']['error']} (character {name})"
+        return _plain(request, text, 422, {})
 
     @app.exception_handler(HTTPException)
     async def theirs(request: Request, exc: HTTPException) -> JSONResponse:

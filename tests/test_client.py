@@ -117,3 +117,7 @@ def test_no_service_and_bad_arguments() -> None:
             client.inspect([])
     with pytest.raises(ValueError, match="timeout_s: "):
         Client(timeout_s=0)
+    with pytest.raises(ValueError, match="url: must begin with http"):
+        Client("127.0.0.1:8000")
+    with pytest.raises(ValueError, match="url: must begin with http"):
+        AsyncClient("127.0.0.1:8000")

@@ -73,7 +73,9 @@ class _Retries:
 
 
 class _Base:
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float) -> None:
+        if not url.startswith(("http://", "https://")):  # else it would be tried until the timeout
+            raise ValueError(f"url: must begin with http:// or https://, got {url!r}")
         if not timeout_s > 0:
             raise ValueError(f"timeout_s: must be above 0, got {timeout_s}")
         self._timeout_s = timeout_s
@@ -94,7 +96,7 @@ class Client(_Base):
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         """Connect at the first request."""
-        super().__init__(timeout_s)
+        super().__init__(url, timeout_s)
         self._http = httpx.Client(base_url=url, transport=transport)
 
     def __enter__(self) -> Self:
@@ -153,7 +155,7 @@ class AsyncClient(_Base):
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """Connect at the first request."""
-        super().__init__(timeout_s)
+        super().__init__(url, timeout_s)
         self._http = httpx.AsyncClient(base_url=url, transport=transport)
 
     async def __aenter__(self) -> Self:

@@ -72,6 +72,15 @@ def notes(tuned: Any) -> dict[tuple[str, str], str]:
     return {(r["execution_provider"], r["precision"]): r["note"] for r in tuned.rows}
 
 
+def test_a_folder_that_takes_no_files_is_named_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tiny_model(tmp_path / "m.onnx", tiny_card())
+    monkeypatch.setattr("os.access", lambda place, mode: Path(place) != tmp_path.resolve())
+    with pytest.raises(ModelFileError, match=f"{tmp_path.name} must be writable"):
+        tune(path, [], FAST, lambda *_: pytest.fail("measured"))
+
+
 def test_tune_writes_what_the_session_follows(tmp_path: Path) -> None:
     model = write_tiny_model(tmp_path / "model.onnx", tiny_card())
     seen: list[str] = []

@@ -202,10 +202,22 @@ def test_the_request_chooses_the_model(client: TestClient, root: Path) -> None:
         assert answer.json()["model"]["name"] == "b"
     assert client.post("/v1/inspect?model=x", files=files).status_code == 404
     both = client.post("/v1/inspect?model=a", files=files, data={"model": "b"})
-    assert both.status_code == 400
+    twice = client.post("/v1/inspect?model=a&model=b", files=files)
+    for answer in (both, twice):
+        assert answer.status_code == 400
+        assert answer.json()["error"] == "model: must be one in query and form, got 'a', 'b'"
     with opened(root) as several:
         answer = several.post("/v1/inspect", files=files)
         assert answer.status_code == 400 and "one of a, b" in answer.json()["error"]
+
+
+def test_a_body_that_is_no_json_is_named_as_such(client: TestClient) -> None:
+    answer = client.post(
+        "/v1/models/a/versions/1/activate", content=b'{"override":',
+        headers={"content-type": "application/json"},
+    )  # fmt: skip
+    assert answer.status_code == 422
+    assert answer.json()["error"].startswith("body: must be JSON, ")
 
 
 def test_a_start_never_falls_back_to_another_version(root: Path) -> None:
