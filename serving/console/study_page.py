@@ -28,7 +28,8 @@ class _Study:
 
     def __init__(self, view: View) -> None:
         self.view, self.t, self.works = view, view.t, view.desk.works
-        self.state: object = None
+        self.planned: object = None
+        self.listed: object = None
 
     def build(self) -> None:
         with panel(self.t("new_study")):
@@ -77,11 +78,18 @@ class _Study:
 
     def follow(self) -> None:
         """Draw anew only what has changed, so that nothing moves under a finger."""
-        works = [self.works.last(kind) for kind in (PLAN, SERVE, ANALYSE)]
-        state = [(w.title, w.code, len(w.lines)) if w else None for w in works]
-        if state != self.state:
-            self.state = state
+        plan, *others = (self.works.last(kind) for kind in (PLAN, SERVE, ANALYSE))
+        planned = (plan.title, plan.code, len(plan.lines)) if plan else None
+        if planned != self.planned:
+            self.planned = planned
             self.planning.refresh()
+        # Not with every line of a plan: a click on a button that is drawn anew is lost.
+        listed = [
+            *((path, path.stat().st_mtime) for path in sorted(self.root.glob("*/plan.json"))),
+            *((work.title, work.code, _address(work)) if work else None for work in others),
+        ]
+        if listed != self.listed:
+            self.listed = listed
             self.listing.refresh()
 
     @ui.refreshable_method
@@ -128,12 +136,12 @@ class _Study:
                 self.results(json.loads((folder / "analysis.json").read_bytes()))
 
     def link(self, served: Work) -> None:
-        t, found = self.t, _ADDRESS.search("\n".join(served.lines))
+        t, port = self.t, _address(served)
         ui.icon("sensors", size="28px")
-        if found is None:
+        if port is None:
             ui.label(t("starting"))
         else:
-            url = f"http://{self.view.request.url.hostname}:{found[1]}/"
+            url = f"http://{self.view.request.url.hostname}:{port}/"
             ui.link(t("open_study", url=url), url, new_tab=True).props("data-mark=study-link")
         ui.button(t("stop"), icon="stop", on_click=served.stop).props("outline")
 
@@ -179,3 +187,9 @@ def _figure(estimate: dict[str, Any], share: bool) -> str:
         return "–"
     value, low, high = (f"{v:.1%}" if share else f"{v:.2f}" for v in values)
     return f"{value} [{low}, {high}]"
+
+
+def _address(served: Work) -> str | None:
+    """The port that a study's page is served on, once it says so."""
+    found = _ADDRESS.search("\n".join(served.lines))
+    return found[1] if found else None
