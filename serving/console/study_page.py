@@ -85,16 +85,23 @@ class _Study:
             self.planning.refresh()
         # Not with every line of a plan: a click on a button that is drawn anew is lost.
         listed = [
-            *((path, path.stat().st_mtime) for path in sorted(self.root.glob("*/plan.json"))),
+            *self.plans(),
             *((work.title, work.code, _address(work)) if work else None for work in others),
         ]
         if listed != self.listed:
             self.listed = listed
             self.listing.refresh()
 
+    def plans(self) -> list[Path]:
+        """Plans that are whole, the newest first."""
+        work = self.works.last(PLAN)
+        being_made = work.title if work and work.running else None
+        found = (p for p in self.root.glob("*/plan.json") if p.parent.name != being_made)
+        return sorted(found, key=lambda p: -p.stat().st_mtime)
+
     @ui.refreshable_method
     def listing(self) -> None:
-        plans = sorted(self.root.glob("*/plan.json"), key=lambda p: -p.stat().st_mtime)
+        plans = self.plans()
         if not plans:
             notice(self.t("no_studies"))
         for path in plans:
