@@ -29,34 +29,35 @@ def verify_tiff(opened: TiffImageFile, length: int) -> None:
         return
     tags: Any = opened.tag_v2
     tiled = _TILE_OFFSETS in tags
+    width, height = tags[_WIDTH], tags[_HEIGHT]
+    across, down = width, min(height, tags.get(_STRIP_ROWS, height))
+    if tiled:
+        across, down = tags[_TILE_WIDTH], tags[_TILE_HEIGHT]
+    layers = _layers(tags)
+    each = -(-width // across) * -(-height // down)
     offsets = tags.get(_TILE_OFFSETS if tiled else _STRIP_OFFSETS, ())
-    wanted = _wanted_bytes(tags, tiled)
-    if len(offsets) != len(wanted):
+    # Counted first: a small file may announce millions of parts.
+    if len(offsets) != each * len(layers):
         raise ImageError(
-            f"image: the TIFF's picture must be in {len(wanted)} parts, the file is damaged and "
-            f"holds {len(offsets)}"
+            f"image: the TIFF's picture must be in {each * len(layers)} parts, the file is damaged "
+            f"and holds {len(offsets)}"
         )
-    # Old writers leave the lengths out: then it is enough that the file is long enough.
-    counts = tags.get(_TILE_BYTES if tiled else _STRIP_BYTES, wanted)
-    for number, (need, offset, count) in enumerate(zip(wanted, offsets, counts, strict=True)):
-        held = min(count, length - offset) if offset else 0
-        if held < need:
+    counts = tags.get(_TILE_BYTES if tiled else _STRIP_BYTES)
+    for number, offset in enumerate(offsets):
+        layer, place = divmod(number, each)
+        rows = down if tiled else min(down, height - place * down)
+        need = rows * ((across * layers[layer] + 7) // 8)
+        # Old writers leave the lengths out: then it is enough that the file is long enough.
+        held = length - offset if counts is None else min(counts[number], length - offset)
+        if not offset or held < need:
             raise ImageError(
                 f"image: part {number + 1} of the TIFF's picture must have {need} bytes, the file "
-                f"is damaged and holds {max(0, held)}"
+                f"is damaged and holds {max(0, held) if offset else 0}"
             )
 
 
-def _wanted_bytes(tags: Any, tiled: bool) -> list[int]:
-    """Bytes of each strip or tile, in the order of the file."""
-    width, height = tags[_WIDTH], tags[_HEIGHT]
+def _layers(tags: Any) -> list[int]:
+    """Bits of a pixel in each layer: one for all samples, or one for each."""
     bits = tags.get(_BITS, (1,))
     bits = bits if len(bits) > 1 else bits * tags.get(_SAMPLES, 1)
-    layers = [(one,) for one in bits] if tags.get(_PLANAR) == _APART else [bits]
-    if tiled:
-        across, down = tags[_TILE_WIDTH], tags[_TILE_HEIGHT]
-        rows = [down] * (-(-width // across) * -(-height // down))
-    else:
-        across, down = width, min(height, tags.get(_STRIP_ROWS, height))
-        rows = [min(down, height - top) for top in range(0, height, down)]
-    return [each * ((across * sum(layer) + 7) // 8) for layer in layers for each in rows]
+    return list(bits) if tags.get(_PLANAR) == _APART else [sum(bits)]

@@ -44,9 +44,10 @@ class CostModel:
         spread = self._nn / self._w - mean_n**2
         if spread < 0.05 * mean_n:  # one size, but for a few batches
             before = self.fixed + self.each * mean_n
-            stretch = mean_t / before if before else 0.0
-            self.fixed = self.fixed * stretch
-            self.each = self.each * stretch if before else mean_t / mean_n
+            if before:
+                self.fixed, self.each = (part * mean_t / before for part in (self.fixed, self.each))
+            else:
+                self.each = mean_t / mean_n
             return
         each = (self._nt / self._w - mean_n * mean_t) / spread
         fixed = mean_t - each * mean_n

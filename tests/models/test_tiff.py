@@ -1,5 +1,6 @@
 import io
 import struct
+import tracemalloc
 from collections.abc import Sequence
 
 import numpy as np
@@ -88,6 +89,17 @@ def test_rows_without_a_strip_are_damage() -> None:
         decode(tiff(strips()[:4], tags={278: 7}))
     with pytest.raises(ImageError, match="must be in 6 parts, the file is damaged and holds 5"):
         decode(tiff(strips(), height=36, tags={278: 7}))
+
+
+def test_millions_of_parts_that_are_only_announced_cost_no_memory() -> None:
+    data = tiff([b"x"], height=30_000_000, tags={256: 1, 278: 1})
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError, match="must be in 30000000 parts"):
+            decode(data)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_strip_that_is_too_short_does_not_take_what_lies_behind_it() -> None:
