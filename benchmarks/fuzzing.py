@@ -73,8 +73,13 @@ def _cmyk(rng: random.Random) -> bytes:
     return _saved(_noisy(rng.choice(GOOD_LEVELS)).convert("CMYK"), "JPEG", quality=95)
 
 
+def _progressive(rng: random.Random) -> bytes:
+    return _saved(_noisy(rng.choice(GOOD_LEVELS)), "JPEG", progressive=True)
+
+
 _GOOD: dict[str, Callable[[random.Random], bytes]] = {
     "jpeg": lambda rng: picture(rng.choice(GOOD_LEVELS), 96),
+    "progressive": _progressive,
     "png": lambda rng: _saved(_noisy(rng.choice(GOOD_LEVELS)), "PNG"),
     "exif": _turned,
     "16-bit": _deep,
@@ -104,6 +109,16 @@ def _truncated(rng: random.Random) -> bytes:
     return good[: rng.randrange(1, len(good) - 2)]
 
 
+def _lacking(rng: random.Random) -> bytes:
+    """A progressive JPEG without its last scan, ended properly."""
+    good = _progressive(rng)
+    return good[: good.rindex(b"\xff\xda")] + b"\xff\xd9"
+
+
+def _joined(rng: random.Random) -> bytes:
+    return picture(rng.choice(GOOD_LEVELS), 96) + picture(rng.choice(GOOD_LEVELS), 96)
+
+
 def _animated(rng: random.Random) -> bytes:
     image = _noisy(rng.choice(GOOD_LEVELS))
     return _saved(image, "GIF", save_all=True, append_images=[ImageOps.invert(image)])
@@ -122,6 +137,8 @@ def _unwritten(rng: random.Random) -> bytes:
 
 _BAD: dict[str, Callable[[random.Random], bytes]] = {
     "truncated": _truncated,
+    "lacking": _lacking,
+    "joined": _joined,
     "empty": lambda rng: b"",
     "type": lambda rng: rng.choice([b"%PDF-1.7\n", b"PK\x03\x04", b"<svg/>", rng.randbytes(300)]),
     "bomb": lambda rng: bomb(),

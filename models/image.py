@@ -20,6 +20,7 @@ from PIL import UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from twonines.errors import ImageError, ImageTypeError, TooLargeError
+from twonines.models.jpeg import verify_jpeg
 from twonines.models.png import verify_png
 from twonines.models.ppm import MAGIC, decode_ppm, read_ppm_size
 from twonines.models.tiff import verify_tiff
@@ -74,9 +75,10 @@ def decode_for(
     differs by a few grey levels at most. Nothing else is decoded smaller.
 
     EXIF orientation is applied, 16-bit grey is scaled to 8 bits, and transparency is laid on
-    black. A file that holds several pictures, such as a TIFF of several pages or an animation, is
-    refused, because the later ones would pass without having been inspected. A camera's MPO is
-    taken: its first picture is the photograph, what follows are previews or other views of it.
+    black. A file that holds several pictures, such as a TIFF of several pages, an animation or
+    JPEGs joined in one file, is refused, because the later ones would pass without having been
+    inspected. A camera's MPO is taken: its first picture is the photograph, what follows are
+    previews or other views of it.
     Raw pixels come as binary PPM.
 
     Args:
@@ -143,6 +145,7 @@ def _decode_opened(
 ) -> Decoded:
     kind = opened.format
     if kind in ("JPEG", "MPO"):
+        verify_jpeg(data, alone=kind == "JPEG")
         if opened.mode in ("L", "RGB"):
             orientation = opened.getexif().get(_ORIENTATION, 1)
             lies = orientation in (5, 6, 7, 8)
