@@ -156,8 +156,13 @@ def find_tuned(model: Path, digest: str) -> Tuned | None:
         if path.stat().st_size > _MAX_BYTES:
             raise ValueError(f"it must have at most {_MAX_BYTES} bytes")
         tuned = Tuned.model_validate_json(path.read_bytes())
-    except (OSError, ValueError, ValidationError) as exc:
-        log.warning("%s is damaged and is ignored: %s", path, str(exc).splitlines()[0])
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        log.warning("%s is damaged and is ignored: %s: %s", path, place, first["msg"])
+        return None
+    except (OSError, ValueError) as exc:
+        log.warning("%s is damaged and is ignored: %s", path, exc)
         return None
     if tuned.model != digest:
         log.warning("%s is of another model file and is ignored; tune it again", path)

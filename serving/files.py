@@ -26,14 +26,15 @@ class Found:
     linked: int = 0
 
 
-def find_pictures(inputs: Sequence[str]) -> Found:
+def find_pictures(inputs: Sequence[str], argument: str = "inputs") -> Found:
     """Pictures of folders (recursive), and every file of globs or named; sorted, each once.
 
     What only has a picture's name (a broken link, a pipe) is found too: it gets its row, with an
     error. A file that two inputs reach is kept as the first of them writes it.
 
     Raises:
-        InputError: an input names nothing, or a folder cannot be listed.
+        InputError: an input names nothing, or a folder cannot be listed; the message names
+            ``argument``.
     """
     found: dict[str, Path] = {}
     others: set[str] = set()
@@ -41,7 +42,7 @@ def find_pictures(inputs: Sequence[str]) -> Found:
     for item in inputs:
         path = Path(item)
         if path.is_dir():
-            files, skipped, links = _walk(path)
+            files, skipped, links = _walk(path, argument)
             others |= skipped
             linked |= links
         elif os.path.lexists(item):
@@ -49,7 +50,7 @@ def find_pictures(inputs: Sequence[str]) -> Found:
         else:
             files = sorted(Path(p) for p in glob.glob(item, recursive=True) if not os.path.isdir(p))
         if not files:
-            raise InputError(f"inputs: {item!r} must be a folder, glob or file with pictures")
+            raise InputError(f"{argument}: {item!r} must be a folder, glob or file with pictures")
         for file in files:
             # Links are kept apart: they are other names, and a table lists names.
             found.setdefault(os.path.abspath(file), file)
@@ -57,12 +58,12 @@ def find_pictures(inputs: Sequence[str]) -> Found:
     return Found(tuple(sorted(found.values())), len(others), len(linked))
 
 
-def _walk(folder: Path) -> tuple[list[Path], set[str], set[str]]:
+def _walk(folder: Path, argument: str) -> tuple[list[Path], set[str], set[str]]:
     """Pictures below a folder, and absolute names of other files and of linked folders."""
 
     def refuse(exc: OSError) -> None:
         raise InputError(
-            f"inputs: {exc.filename} must be a folder that can be listed ({exc.strerror})"
+            f"{argument}: {exc.filename} must be a folder that can be listed ({exc.strerror})"
         ) from exc
 
     pictures: list[Path] = []

@@ -98,7 +98,8 @@ async def read_upload(request: Request, settings: ServeSettings, held: Held) -> 
         TooLargeError: the body, or the number of files, is above its limit.
         OverloadedError: the uploads in flight leave no room for the body.
         UploadTimeoutError: the body did not end in time.
-        ImageTypeError: the content type is neither multipart nor a picture.
+        ImageTypeError: the content type is neither multipart nor a picture, or the body is
+            compressed.
         SettingsError: the form is malformed or holds no file.
     """
     async with _in_time(settings):
@@ -109,7 +110,8 @@ async def read_bounded(request: Request, settings: ServeSettings, limit: int, he
     """The body as it is, of at most ``limit`` bytes.
 
     Raises:
-        TooLargeError, OverloadedError, UploadTimeoutError: as :func:`read_upload`.
+        TooLargeError, OverloadedError, UploadTimeoutError, ImageTypeError: as
+            :func:`read_upload`.
     """
     async with _in_time(settings):
         return b"".join([chunk async for chunk in _bounded(request, limit, held)])
@@ -155,6 +157,9 @@ def _read_query(request: Request, names: Sequence[str]) -> dict[str, str]:
 
 async def _bounded(request: Request, limit: int, held: Held) -> AsyncGenerator[bytes, None]:
     """The body's chunks, refused as soon as they are more than ``limit`` bytes or find no room."""
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise ImageTypeError(f"content-encoding: must be identity, got {encoding!r}")
     declared = request.headers.get("content-length", "")
     if _DIGITS.fullmatch(declared):
         if int(declared) > limit:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from twonines.errors import ModelFileError, SettingsError
+from twonines.errors import ModelFileError, SettingsError, StoreError
 
 FILE_NAME = "model.onnx"
 STATE_FILE = ".twonines-state.json"
@@ -191,7 +191,7 @@ class ModelFolder:
         """Replace the file in one step, so that a crash leaves the old or the new one.
 
         Raises:
-            ModelFileError: the folder cannot be written.
+            StoreError: the folder cannot be written.
         """
         values: dict[str, Any] = {name: record.model_dump() for name, record in state.items()}
         try:
@@ -206,7 +206,7 @@ class ModelFolder:
                 os.unlink(part)
                 raise
         except OSError as exc:
-            raise ModelFileError(
+            raise StoreError(
                 f"model_dir: {self._folder} must be writable, to remember what is active "
                 f"({exc.strerror})"
             ) from exc

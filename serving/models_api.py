@@ -21,7 +21,7 @@ _CHANGES: dict[int | str, dict[str, Any]] = {
     409: {"description": "not possible in the state that things are in"},
     413: {"description": "the body is too large"},
     422: {"description": "the file is no model; nothing has changed"},
-    503: {"description": "not ready"},
+    503: {"description": "not ready, or the change cannot be written down; nothing has changed"},
 }
 _DECISIONS: dict[int | str, dict[str, Any]] = {
     400: {"description": "an argument is outside its range"},

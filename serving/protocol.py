@@ -8,6 +8,7 @@ MAX_HEAD = 64 * 1024
 """Bytes of a request before its body. httptools has no limit, and joins what comes in pieces."""
 HEAD_S = 15.0
 _SLACK_S = 5.0
+_LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _REFUSED = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
@@ -54,6 +55,12 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.write(_REFUSED)
                 self.transport.close()
 
+    def on_message_begin(self) -> None:
+        """Wait for the rest of a head that came right behind the last request."""
+        if self._timer is None:
+            self._end_after(self.head_s)
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
         """Wait for the body."""
         self._in_head, self._head_bytes = False, 0
@@ -77,10 +84,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer = None if seconds is None else self.loop.call_later(seconds, self._end)
 
     def _end(self) -> None:
+        if self.cycle is not None and not self.cycle.response_started:
+            self.transport.write(_LATE)  # a body that no route has answered for
         # Not closed in peace: who does not send may not read either.
         self.transport.abort()
 
 
 def bounded_protocol(body_s: float) -> type[BoundedProtocol]:
-    """The protocol for bodies that must come within ``body_s``, after which routes answer 408."""
+    """The protocol for bodies that must come within ``body_s``, after which routes answer 408.
+
+    It waits somewhat longer, and answers so itself for those that do not.
+    """
     return type("_Bounded", (BoundedProtocol,), {"body_s": body_s + _SLACK_S})

@@ -77,6 +77,7 @@ class Repository(Roster):
         Raises:
             UnknownError, ModelFileError, ConflictError: as :meth:`load`.
             ConflictError: the file has another digest.
+            StoreError: the folder cannot be written; nothing has changed.
         """
         async with self._change():
             entry, files = await self._known(name, version)

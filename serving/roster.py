@@ -95,7 +95,8 @@ class Roster:
         judge parts that nobody wanted it to judge.
 
         Raises:
-            ModelFileError: no model could be loaded, or the state is damaged or cannot be written.
+            ModelFileError: no model could be loaded, or the state is damaged.
+            StoreError: the state cannot be written.
             SettingsError: there is no model, or no such default model.
         """
         files = await asyncio.to_thread(self._files.scan)

@@ -27,6 +27,7 @@ from twonines.serving.references import open_references
 from twonines.serving.roster import check_names
 from twonines.serving.service import Service
 from twonines.serving.store.database import Database
+from twonines.serving.watch import check_watch_state
 from twonines.settings import ServeSettings
 
 log = logging.getLogger(__name__)
@@ -116,10 +117,12 @@ def run_server(settings: ServeSettings) -> None:
 
     Raises:
         ModelFileError: the file is not a model; nothing is served.
-        SettingsError: the host, port, execution provider or references cannot be used.
+        SettingsError: the host, port, execution provider, references or ``watch_state`` cannot be
+            used.
         NotReadyError: the service did not come up.
     """
     # What cannot be used ends the command with a plain message, before anything is loaded.
+    check_watch_state(settings)
     if settings.model is None:
         assert settings.model_dir is not None
         files = ModelFolder(settings.model_dir)

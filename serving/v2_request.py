@@ -15,7 +15,7 @@ from typing import Annotated, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from twonines.errors import ImageTypeError, SettingsError, TooLargeError
+from twonines.errors import SettingsError, TooLargeError
 from twonines.serving.intake import PLACE_FIELDS, Picture, Upload, clean_text, read_bounded
 from twonines.serving.room import Held
 from twonines.serving.v2_tensors import Tensor, read_pictures
@@ -98,9 +98,6 @@ async def read_call(request: Request, settings: ServeSettings, held: Held) -> Ca
         OverloadedError: the uploads in flight leave no room for it.
         UploadTimeoutError: it did not end in time.
     """
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding.lower() != "identity":
-        raise ImageTypeError(f"content-encoding: must be identity, got {encoding!r}")
     most_json = min(_MAX_JSON, settings.max_inflight_bytes // (1 + _JSON_COST))
     length = _header_length(request, most_json)
     limit = min(settings.max_body_bytes, settings.max_inflight_bytes)

@@ -23,6 +23,7 @@ raises no alarm. Only the repeated audit of accepted parts finds what the watch 
 """
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -135,6 +136,17 @@ class Watch:
             self._tell(self.fault)
 
 
+def check_watch_state(settings: ServeSettings) -> None:
+    """Refuse a folder that could not keep a withdrawal.
+
+    Raises:
+        SettingsError: ``watch_state`` is no folder, or cannot be written.
+    """
+    folder = settings.watch_state
+    if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise SettingsError(f"watch_state: must be a folder that can be written, got {folder}")
+
+
 def open_watch(settings: ServeSettings, session: InspectionSession, model: Path) -> Watch | None:
     """A watch over the model's certificate; None where there is none or it does not hold.
 
@@ -142,12 +154,11 @@ def open_watch(settings: ServeSettings, session: InspectionSession, model: Path)
     finds it.
 
     Raises:
-        SettingsError: ``watch_state`` is no folder.
+        SettingsError: as :func:`check_watch_state`.
     """
     certificate = session.card.certificate
+    check_watch_state(settings)
     folder = settings.watch_state or model.parent
-    if not folder.is_dir():
-        raise SettingsError(f"watch_state: must be a folder, got {folder}")
     if certificate is None:
         return None
     digest = certificate.digest

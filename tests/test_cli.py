@@ -27,6 +27,16 @@ def test_version_and_help() -> None:
     assert "train" in run("--help").stdout
 
 
+def test_help_cuts_no_name_in_a_narrow_terminal() -> None:
+    commands = [[], ["serve"], ["certify"], ["score"], ["records", "export"], ["bench"]]
+    for command in commands:
+        told = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "80"}).output
+        assert "…" not in told
+        assert not [line for line in told.splitlines()[1:] if line.endswith("...")]
+    told = CliRunner().invoke(app, ["serve", "--help"], env={"COLUMNS": "80"}).output
+    assert "--max-inflight-bytes" in told and "TWONINES_MAX_INFLIGHT_BYTES" in told
+
+
 def test_a_place_that_cannot_be_written_is_named(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(0))
     (tmp_path / "file").touch()
@@ -66,6 +76,9 @@ def test_models_that_cannot_be_served_end_with_two(tiny_model: Path, tmp_path: P
         (["serve", "--model", "x", "--max-batch-size", "0"], "max_batch_size"),
         (["serve", "--model", "x", "--model-dir", "y"], "got both"),
         (["serve", "--model-dir", "missing"], "missing"),
+        (["serve", "--model", "x", "--watch-state", "missing"], "watch_state: must be a folder"),
+        (["serve", "--model", "x", "--no-records", "--data-dir", "d"], "no_records: must stand"),
+        (["tune", "missing.onnx", "--calibration", "nope"], "calibration: 'nope' must be"),
         (["serve", "--model-dir", "."], "model_dir: must hold <name>"),
         (["export", "missing.onnx", "--triton", "x"], "missing.onnx"),
         (["score", "missing.onnx", "x", "--out", "t.csv"], "missing.onnx"),

@@ -21,7 +21,7 @@
     ├── OverloadedError          429           the queue is full
     │   └── QuotaError           429           the key's quota is used up
     ├── NotReadyError            503           starting, draining or no model
-    │   └── StoreError           503           records or pictures cannot be stored or read
+    │   └── StoreError           503           what must be kept cannot be stored or read
     └── DeadlineError            504           not answered in time
 """
 
@@ -170,7 +170,7 @@ class NotReadyError(TwoninesError):
 
 
 class StoreError(NotReadyError):
-    """Records or pictures cannot be stored or read: a full disk, a lost database, damage."""
+    """What must be kept cannot be stored or read: a full disk, a lost database, damage."""
 
 
 class DeadlineError(TwoninesError):

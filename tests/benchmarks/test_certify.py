@@ -201,7 +201,9 @@ def test_a_withdrawal_goes_to_the_folder_that_was_given(tiny_model: Path, tmp_pa
         model=tmp_path / "c.onnx", execution_provider="cpu", watch_state=folder
     )
     session = InspectionSession.load(tmp_path / "c.onnx", execution_provider="cpu")
-    with pytest.raises(SettingsError, match="watch_state: must be a folder, got"):
+    with pytest.raises(
+        SettingsError, match="watch_state: must be a folder that can be written, got"
+    ):
         open_watch(settings, session, tmp_path / "c.onnx")
     folder.mkdir()
     watch = open_watch(settings, session, tmp_path / "c.onnx")

@@ -12,7 +12,14 @@ from twonines.errors import SettingsError
 from twonines.models import session as module
 from twonines.models.providers import Variant, open_runtime, precisions_of, why_missing
 from twonines.models.session import InspectionSession
-from twonines.models.tuning import Tuned, TunedChoice, this_machine, tuned_path, write_tuned
+from twonines.models.tuning import (
+    Tuned,
+    TunedChoice,
+    find_tuned,
+    this_machine,
+    tuned_path,
+    write_tuned,
+)
 
 
 def tuned_for(model: Path, **changes: Any) -> Tuned:
@@ -135,6 +142,21 @@ def test_a_provider_that_is_not_here_is_named(tiny_model: Path) -> None:
                 open_runtime(tiny_model, Variant(execution_provider=provider, threads=1))
         assert precisions_of(provider)[0] == "float32"
     assert why_missing("cpu") == "" and "int8" in precisions_of("cpu")
+
+
+def test_what_is_damaged_in_the_file_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = write_tiny_model(tmp_path / "model.onnx", tiny_card())
+    write_tuned(model, tuned_for(model))
+    told = json.loads(tuned_path(model).read_text())
+    told["serve"]["max_batch_size"] = "many"
+    tuned_path(model).write_text(json.dumps(told))
+    assert find_tuned(model, told["model"]) is None
+    assert "serve.max_batch_size: Input should be a valid integer" in caplog.text
+    tuned_path(model).write_text("{")
+    assert find_tuned(model, told["model"]) is None
+    assert "the whole: Invalid JSON" in caplog.text
 
 
 def test_the_file_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,20 @@ def test_a_bad_file_changes_nothing(client: TestClient, root: Path) -> None:
     assert ask(client) == ("9", "OK")
 
 
+def test_a_folder_that_cannot_be_written_changes_nothing(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fixed(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("twonines.serving.model_files.os.replace", fixed)
+        answer = client.post("/v1/models/a/versions/11/activate")
+        assert answer.status_code == 503 and "must be writable" in answer.json()["error"]
+    assert ask(client) == ("9", "OK") and states(client)["9"] == "active"
+    assert change(client, "11", "activate") == 200
+
+
 def test_a_replaced_file_is_loaded_again(client: TestClient, root: Path) -> None:
     digest = client.get("/v1/models").json()["models"][0]["digest"]
     put(root, "a", "9", 1e-9)

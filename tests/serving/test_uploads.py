@@ -1,6 +1,7 @@
 """What uploads may cost: bytes in flight, and the time that reading takes."""
 
 import asyncio
+import gzip
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -71,6 +72,14 @@ def test_upload_that_stalls_is_408_and_gives_its_room_back(
         assert send_slowly(client, kind, body) == 408
         assert service(client).uploads.used == 0
         assert ask(client) == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/inspect", "/v2/models/tiny/infer"])
+def test_a_compressed_body_is_refused_by_name(tiny_model: Path, path: str) -> None:
+    headers = {"content-type": "image/png", "content-encoding": "gzip"}
+    with serving(tiny_model) as client:
+        answer = client.post(path, content=gzip.compress(png(0)), headers=headers)
+    assert answer.status_code == 415 and "content-encoding: must be identity" in answer.text
 
 
 def test_uploads_above_the_room_are_429_before_they_are_read(tiny_model: Path, gate: Gate) -> None:

@@ -23,7 +23,7 @@ app = typer.Typer(
     help="Industrial visual inspection: teach, serve, score and prove.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # its tables cut long names, which are there to be copied
 )
 app.add_typer(datasets_app, name="datasets")
 app.add_typer(bench_app, name="bench")

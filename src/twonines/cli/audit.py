@@ -23,7 +23,10 @@ def audit_verify(
     data_dir: DataDir = DATA_DIR,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Find whether a record was changed, removed or inserted; exit 1 and name it if so."""
+    """Find whether the log was changed.
+
+    Exit 1 if a record was changed, removed or inserted; it is named.
+    """
     from twonines.serving.people.audit import read_anchor, write_anchor
 
     with open_people(data_dir, database_url) as people:
@@ -45,7 +48,10 @@ def audit_list(
     data_dir: DataDir = DATA_DIR,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Show records, newest first: number, time, who, what, on what, and details."""
+    """Show records, newest first.
+
+    Number, time, who, what, on what, and details.
+    """
     from twonines.serving.people.audit import canonical
 
     with open_people(data_dir, database_url) as people:

@@ -43,7 +43,10 @@ def certify(
         float | None, typer.Option(help="Share of defective parts on the line, for the costs.")
     ] = None,
 ) -> None:
-    """Bound the escape rate: the model says OK only where alpha holds with confidence 1 - delta."""
+    """Bound the escape rate.
+
+    The model then says OK only where alpha holds with confidence 1 - delta.
+    """
     try:
         from twonines.benchmarks.certify import Options, parse_rule
         from twonines.benchmarks.certify import certify as run

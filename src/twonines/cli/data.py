@@ -25,7 +25,10 @@ def datasets_list() -> None:
 
 @datasets_app.command("show")
 def datasets_show(name: CardName) -> None:
-    """Show a set's card: licence, tasks, classes, split, traps, download, published results."""
+    """Show a set's card.
+
+    Licence, tasks, classes, split, traps, download, published results.
+    """
     from rich.table import Table
 
     from twonines.datasets.facts import facts
@@ -48,7 +51,10 @@ def datasets_fetch(
         typer.Option(envvar="TWONINES_DATA", help="Folder above the sets; made where missing."),
     ] = Path("data"),
 ) -> None:
-    """Download, check and unpack a set, or say what to download and where to put it."""
+    """Download, check and unpack a set.
+
+    Or say what to download and where to put it.
+    """
     from twonines.datasets.fetch import fetch
     from twonines.datasets.registry import find_card
 
@@ -72,7 +78,9 @@ def datasets_check(
     seed: Seed = 0,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write all as JSON.")] = None,
 ) -> None:
-    """Find unreadable files, label and mask faults, duplicates and leaks; 1 if any is unsound.
+    """Find faults, duplicates and leaks. Exit 1 if a set is unsound.
+
+    Faults are unreadable files, and labels and masks that do not fit.
 
     Exit 1 says that a picture cannot be read by the models, or that training and test share a
     picture or a group; other findings are for a person to judge.

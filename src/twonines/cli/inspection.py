@@ -110,7 +110,9 @@ def serve(
     data_dir: Annotated[
         Path | None, flag("Folder of records and pictures; default: twonines-data.", "DATA_DIR")
     ] = None,
-    no_records: Annotated[bool, typer.Option("--no-records", help="Record nothing.")] = False,
+    no_records: Annotated[
+        bool, typer.Option("--no-records", help="Record nothing; not with --data-dir.")
+    ] = False,
     database_url: Annotated[
         str | None, flag("PostgreSQL in place of the file in the folder.", "DATABASE_URL")
     ] = None,
@@ -138,7 +140,10 @@ def serve(
         float | None, flag("Share of OK parts that persons look at too.", "REVIEW_OK_SHARE")
     ] = None,
 ) -> None:
-    """Serve a model over HTTP: POST /v1/inspect, or open / in a browser."""
+    """Serve models over HTTP.
+
+    Send pictures to POST /v1/inspect, or open / in a browser.
+    """
     from twonines.serving.server import run_server
     from twonines.settings import ServeSettings
 
@@ -146,6 +151,8 @@ def serve(
     given = {name: value for name, value in locals().items() if name in ServeSettings.model_fields}
     given = {name: value for name, value in given.items() if value is not None}
     if no_records:
+        if data_dir is not None:
+            raise SettingsError(f"no_records: must stand without --data-dir, got {data_dir}")
         given["data_dir"] = None
     elif "TWONINES_DATA_DIR" not in os.environ:
         given.setdefault("data_dir", DATA_DIR)
@@ -169,7 +176,7 @@ def score(
     max_tiles: Annotated[int, typer.Option(help="A picture of more tiles is an ERROR.")] = 1024,
     execution_provider: Provider = "auto",
 ) -> None:
-    """Score files; exit 0 if all were inspected, 1 if some rows are ERROR."""
+    """Score files into a table. Exit 0 if all were inspected, 1 if some rows are ERROR."""
     from twonines.serving.score import score_paths
 
     with Stages() as stages:
@@ -204,7 +211,10 @@ def show(
     max_tiles: Annotated[int, typer.Option(help="A picture of more tiles is refused.")] = 1024,
     execution_provider: Provider = "cpu",
 ) -> None:
-    """Inspect one picture and draw the verdict: where the model looks, and the regions."""
+    """Inspect one picture and draw the verdict.
+
+    Shows where the model looks, and the regions.
+    """
     from twonines.models.image import encode_png, naming
     from twonines.models.inspector import Inspector
     from twonines.models.overlay import explain
@@ -288,7 +298,7 @@ def export(
     triton: Annotated[Path, typer.Option(help="Folder of the repository to write into.")],
     max_batch_size: Annotated[int, typer.Option(help="Pictures in a batch, at most.")] = 32,
 ) -> None:
-    """Write a model repository that Triton's ONNX Runtime backend takes."""
+    """Write a model repository that Triton takes."""
     from twonines.models.triton import export_triton
 
     typer.echo(f"model: {export_triton(model, triton, max_batch_size=max_batch_size)}")

@@ -44,11 +44,11 @@ def flag(text: str, name: str) -> Any:
     from twonines.settings import ServeSettings
 
     default = ServeSettings.model_fields[name.lower()].get_default()
-    shown = False if default in (None, PydanticUndefined) else str(default)
+    shown = "" if default in (None, False, PydanticUndefined) else f"; default: {default}"
     return typer.Option(
         "--" + name.lower().replace("_", "-"),
-        help=f"{text} (env TWONINES_{name})",
-        show_default=shown,
+        help=f"{text}  [env var: TWONINES_{name}{shown}]",
+        show_default=False,
     )
 
 

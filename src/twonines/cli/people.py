@@ -92,7 +92,7 @@ def users_disable(
 def users_passwd(
     name: Name, data_dir: DataDir = DATA_DIR, database_url: DatabaseUrl = None
 ) -> None:
-    """Set a password, asked for or read from stdin; sessions of the user end."""
+    """Set a password. Asked for, or read from stdin; sessions of the user end."""
     with open_people(data_dir, database_url) as people:
         people.accounts.change(name, _actor(), password=_password())
     typer.echo(f"user: {name} (new password, sessions ended)")
@@ -160,7 +160,7 @@ def keys_revoke(
     data_dir: DataDir = DATA_DIR,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Let a key in no more; a service that runs knows it within a second."""
+    """Let a key in no more. A service that runs knows it within a second."""
     with open_people(data_dir, database_url) as people:
         people.keys.revoke(prefix, _actor())
 
@@ -173,7 +173,10 @@ def usage(
     data_dir: DataDir = DATA_DIR,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Show requests, pictures and seconds of the session by day, tenant and key or user."""
+    """Show who used the service.
+
+    By day, tenant and key or user: requests, pictures and seconds of the session.
+    """
     from twonines.serving.people.usage import read_usage, to_csv
 
     with open_people(data_dir, database_url) as people:

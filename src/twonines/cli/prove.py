@@ -66,7 +66,9 @@ def train(
         Path | None, typer.Option(help="Folder for features; default the user's cache.")
     ] = None,
 ) -> None:
-    """Teach a model; it exists only if PyTorch, ONNX and HTTP agree on every test picture.
+    """Teach a model from a set's labels.
+
+    It exists only if PyTorch, ONNX and HTTP agree on every test picture.
 
     A finetune run that was killed goes on from its last epoch when it is started again.
     """
@@ -150,9 +152,7 @@ def train(
     typer.echo(f"model: {result.model}")
 
 
-bench_app = typer.Typer(
-    help="Prove: a report against manual inspection, or a table of accuracy over public sets."
-)
+bench_app = typer.Typer(help="Measure and report. Without a command: against manual inspection.")
 
 
 @bench_app.callback(invoke_without_command=True)
@@ -238,7 +238,10 @@ def bench_accuracy(
         int, typer.Option(help="Pictures in a step of a recipe that trains in steps.")
     ] = 16,
 ) -> None:
-    """Teach and measure whole sets; write accuracy.html and accuracy.json; 1 if a set fails."""
+    """Teach and measure whole sets.
+
+    Writes accuracy.html and accuracy.json; exit 1 if a set fails.
+    """
     try:
         from twonines.benchmarks import accuracy
         from twonines.benchmarks.accuracy_table import print_table

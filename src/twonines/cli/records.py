@@ -108,7 +108,7 @@ def records_show(
     pictures_url: PicturesUrl = None,
     picture: Annotated[Path | None, typer.Option(help="Write its picture here.")] = None,
 ) -> None:
-    """Show all of one inspection as JSON, with its reviews and findings."""
+    """Show one inspection as JSON, with reviews and findings."""
     with _opened(data_dir, database_url, pictures_url) as records:
         found = records.get(inspection_id)
         told = {
@@ -140,7 +140,7 @@ def records_export(
         bool, typer.Option(help="COCO: the model's own verdict where nobody has decided.")
     ] = False,
 ) -> None:
-    """Write a table, or pictures and labels to teach from (--dataset coco)."""
+    """Write a table, or a set to teach from (--dataset coco)."""
     from twonines.serving.store.coco import export_coco
     from twonines.serving.store.export import export_table
 
@@ -169,7 +169,7 @@ def records_purge(
         float | None, typer.Option(min=0, help="Pictures of OK parts older than this go.")
     ] = None,
 ) -> None:
-    """Delete what is old; never what a person must look at or a finding names."""
+    """Delete what is old. Never what a person must look at or a finding names."""
     from twonines.serving.store.purge import days_ago, purge
 
     before, ok_before = days_ago(days), days_ago(ok_picture_days)
@@ -197,7 +197,7 @@ def records_regression(
     execution_provider: Provider = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
-    """Try a model on everything found downstream; exit 3 where it loses something.
+    """Try a model on all that was found downstream. Exit 3 where it loses something.
 
     Without --against a finding counts as missed before, and a decided inspection as it was judged.
     """
@@ -249,7 +249,10 @@ def backup(
     database_url: DatabaseUrl = None,
     pictures_url: PicturesUrl = None,
 ) -> None:
-    """Write records, pictures, reports and sets into one file, also while the service runs."""
+    """Write all that is kept into one file.
+
+    Records, pictures, reports and sets, also while the service runs.
+    """
     from twonines.serving.store.backup import backup as run
 
     manifest = run(data_dir, out, database_url=database_url, pictures_url=pictures_url)
@@ -261,7 +264,7 @@ def restore(
     data_dir: DataDir = DATA_DIR,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Make a data directory from a backup; it must be empty or not exist yet."""
+    """Make a data directory from a backup. It must be empty or not exist yet."""
     from twonines.serving.store.backup import restore as run
 
     manifest = run(source, data_dir, database_url=database_url)

@@ -51,7 +51,10 @@ def study_plan(
     power: Annotated[float, typer.Option(help="Chance to tell the two apart.")] = 0.9,
     seed: Seed = 0,
 ) -> None:
-    """Fix pictures, order, breaks and margin before anybody looks, and say what they can show."""
+    """Fix the plan before anybody looks.
+
+    That is pictures, order, breaks and margin; it says what they can show.
+    """
     try:
         from twonines.benchmarks.evaluate import rebuild_split
         from twonines.benchmarks.study import sizes
@@ -109,7 +112,10 @@ def study_serve(
         bool, typer.Option(help="Needed beyond loopback: who reaches the page needs no login.")
     ] = False,
 ) -> None:
-    """Serve the page on which people inspect; every answer is on disk before the next picture."""
+    """Serve the page on which people inspect.
+
+    Every answer is on disk before the next picture.
+    """
     from twonines.benchmarks.study.app import serve_study
 
     serve_study(plan, host=host, port=port, insecure_no_login=insecure_no_login, tell=_tell)
@@ -120,7 +126,7 @@ def study_import(
     csv: Annotated[Path, typer.Argument(help="Looks: inspector, picture, answer, seconds.")],
     plan: Annotated[Path, typer.Option(help="Folder of the plan.")],
 ) -> None:
-    """Add looks that were taken elsewhere; all of them, or none and every fault by line."""
+    """Add looks that were taken elsewhere. All, or none and every fault by line."""
     from twonines.benchmarks.study.importing import import_csv
 
     typer.echo(f"{import_csv(csv, plan)} looks added to {plan}")
@@ -135,7 +141,10 @@ def study_analyse(
     rounds: Annotated[int, typer.Option(min=1, help="Timed runs of the model.")] = 3,
     seed: Seed = 0,
 ) -> None:
-    """Accuracy, d', seconds, trends, agreement and reject zone; a model against the people."""
+    """Report on the people, and a model against them.
+
+    Accuracy, d', seconds, trends, agreement and reject zone.
+    """
     try:
         from twonines.benchmarks.study.analysis import analyse, write_analysis
         from twonines.benchmarks.study.plan import read_plan

@@ -33,7 +33,9 @@ def bench_throughput(
     ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Compare twonines with other servers over HTTP; write throughput.html and throughput.json.
+    """Compare the service with others over HTTP.
+
+    Writes throughput.html and throughput.json.
 
     Beside it: the bare session, decode and resize with the session, a plain FastAPI handler,
     LitServe, BentoML, mosec, Ray Serve and PyTriton. All are up at once (about 1 GB each, Ray 2)

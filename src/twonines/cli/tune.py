@@ -30,7 +30,9 @@ def tune(
     pictures: Annotated[int, typer.Option(help="Calibration pictures to take, at most.")] = 200,
     quick: Annotated[bool, typer.Option(help="Fewer pictures, batch sizes and rounds.")] = False,
 ) -> None:
-    """Find the fastest provider, precision, threads and batches that keep the verdicts.
+    """Find what runs fastest here and keeps the verdicts.
+
+    That is a provider, a precision, threads and batch sizes.
 
     The choice lies beside the model (model.tuned.json) and holds on this machine alone; `serve`
     and `score` follow it. Without pictures only float32 is tried. In the table, `cpus` are the
@@ -77,7 +79,8 @@ def _find(
     if calibration is not None:
         from twonines.serving.files import find_pictures
 
-        return [(path, None) for path in find_pictures([str(calibration)]).paths]
+        found = find_pictures([str(calibration)], "calibration")
+        return [(path, None) for path in found.paths]
     if dataset is None:
         return []
     try:

@@ -136,6 +136,11 @@ def test_backup_and_restore_refuse_to_overwrite(full: Path, tmp_path: Path) -> N
     assert not (tmp_path / "x").exists()
 
 
+def test_a_backup_into_no_folder_names_it(full: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=f"{tmp_path}/no/b.tar must be writable"):
+        backup(full, tmp_path / "no" / "b.tar")
+
+
 @pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
 def test_a_damaged_backup_is_refused(full: Path, tmp_path: Path, place: float) -> None:
     backup(full, tmp_path / "b.tar")
