@@ -1,5 +1,6 @@
 """A real model file, small enough to make for every run."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +87,20 @@ def write_tiny_model(path: Path, card: ModelCard, gain: float = 20) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.onnx", tiny_card())
+
+
+@pytest.fixture(scope="session")
+def backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Exported backbones of all tests: each export takes ten seconds and more."""
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "backbones"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(backbones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache for what a file teaches."""
+    folder = tmp_path_factory.mktemp("cache")
+    (folder / "backbones").symlink_to(backbones)
+    return folder

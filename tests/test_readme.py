@@ -53,9 +53,9 @@ def test_the_readme_names_every_way_of_use() -> None:
         assert word in text
 
 
-def test_every_command_of_the_readme_works(folder: Path) -> None:
+def test_every_command_of_the_readme_works(folder: Path, cache: Path) -> None:
     port = str(free_port())
-    environment = {**os.environ, "TWONINES_PORT": port, "TWONINES_CACHE": str(folder / "cache")}
+    environment = {**os.environ, "TWONINES_PORT": port, "TWONINES_CACHE": str(cache)}
     service: subprocess.Popen[bytes] | None = None
     try:
         for line in commands():

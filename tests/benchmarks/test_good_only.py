@@ -26,7 +26,9 @@ def test_one_class_plays_the_good_parts(tmp_path: Path) -> None:
     assert good_only.as_good(dataset, "good") is dataset
 
 
-def test_protocol_on_a_generated_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_protocol_on_a_generated_set(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(0)
     records = []
     for index in range(140):
@@ -42,7 +44,7 @@ def test_protocol_on_a_generated_set(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(good_only, "load_dataset", lambda *_: dataset)
     monkeypatch.setattr(good_only, "SIZE", (64, 64))
     monkeypatch.setitem(good_only.PROTOCOLS, "own", good_only.Protocol("generated", "iron"))
-    row = good_only.run_protocol("own", cache=tmp_path / "cache", repeats=1)
+    row = good_only.run_protocol("own", cache=cache, repeats=1)
     assert row["splits"][0]["memory"]["auroc"]["n"] == row["splits"][0]["test"]
     assert set(row["auroc"]) == {"memory", "gaussian", "mahalanobis"}
     assert row["time_to_backbone"] > 0 and row["parity"]["http"] <= 1e-4

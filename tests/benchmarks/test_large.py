@@ -28,11 +28,9 @@ def test_metal_differs_and_is_a_picture() -> None:
     assert np.abs(np.diff(grey, axis=1)).mean() < np.abs(np.diff(grey, axis=0)).mean()
 
 
-def test_a_taught_model_finds_spots_in_tiles(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_taught_model_finds_spots_in_tiles(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("twonines.training.pixels.STEPS", 200)
-    found = run_large(4, 3, 352, 60, Looks(), seed=0, cache=tmp_path / "cache", tile=128)
+    found = run_large(4, 3, 352, 60, Looks(), seed=0, cache=cache, tile=128)
     assert found["tiles"] == 16
     assert found["threshold"] > found["highest_good_held_out"]
     assert found["recall"]["n"] == found["overkill"]["n"] == 4

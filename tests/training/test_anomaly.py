@@ -51,11 +51,6 @@ def category(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def taught(category: Dataset, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> TeachResult:
     return teach_and_measure(category, tmp_path_factory.mktemp("run"), SMALL, cache=cache)
 

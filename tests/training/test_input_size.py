@@ -123,11 +123,11 @@ def make_strips(root: Path, kind: str) -> Dataset:
 
 @pytest.mark.parametrize("kind", ["anomaly", "segment"])
 def test_a_strip_is_taught_and_every_path_agrees(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("twonines.training.teach.LEAST_PIXELS", 64)
     dataset = make_strips(tmp_path, kind)
-    result = teach_and_measure(dataset, tmp_path / "run", TeachOptions(), cache=tmp_path / "cache")
+    result = teach_and_measure(dataset, tmp_path / "run", TeachOptions(), cache=cache)
     assert (result.card.task, result.card.input_size) == (kind, (32, 240))
     assert result.card.parity["http"] <= 1e-4
     assert result.card.metrics["auroc"].value > 0.95

@@ -23,11 +23,6 @@ from twonines.settings import ServeSettings
 from twonines.types import FloatArray, Verdict
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture(scope="module", autouse=True)
 def cheap(cache: Path) -> Iterator[None]:
     """A small input, short fits, and the service in this process: its own costs seconds a set."""

@@ -18,11 +18,11 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def test_pairs_pass_the_gate_over_http(tmp_path: Path) -> None:
+def test_pairs_pass_the_gate_over_http(tmp_path: Path, cache: Path) -> None:
     counts = {"square": 12, "stripe": 12}
     dataset = make_parts(tmp_path / "parts", counts, boxes=True, pairs=True)
     options = FinetuneOptions(input_size=64, epochs=1, batch_size=8)
-    result = teach_and_measure(dataset, tmp_path / "run", options, cache=tmp_path / "cache")
+    result = teach_and_measure(dataset, tmp_path / "run", options, cache=cache)
     card = result.card
     assert (card.task, card.reference) == ("detect", True)
     assert card.parity.keys() == {"reference", "http"} and max(card.parity.values()) <= 1e-4

@@ -52,11 +52,6 @@ def short_fits() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return make_parts(tmp_path_factory.mktemp("parts"), COUNTS, masks=True, boxes=True)
 

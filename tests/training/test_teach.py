@@ -40,11 +40,6 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def taught(parts: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> TeachResult:
     out = tmp_path_factory.mktemp("run")
     options = TeachOptions(input_size=64)
