@@ -87,6 +87,8 @@ _GOOD: dict[str, Callable[[random.Random], bytes]] = {
     "alpha": lambda rng: _saved(_noisy(rng.choice(GOOD_LEVELS)).convert("RGBA"), "PNG"),
     "bmp": lambda rng: _saved(_noisy(rng.choice(GOOD_LEVELS)), "BMP"),
     "tiff": lambda rng: _saved(_noisy(rng.choice(GOOD_LEVELS)), "TIFF"),
+    "webp": lambda rng: _saved(_noisy(rng.choice(GOOD_LEVELS)), "WEBP"),
+    "gif": lambda rng: _saved(_noisy(rng.choice(GOOD_LEVELS)), "GIF"),
 }
 
 
@@ -116,7 +118,16 @@ def _lacking(rng: random.Random) -> bytes:
 
 
 def _joined(rng: random.Random) -> bytes:
-    return picture(rng.choice(GOOD_LEVELS), 96) + picture(rng.choice(GOOD_LEVELS), 96)
+    kinds = rng.choices(["JPEG", "PNG", "BMP", "WEBP"], k=2)
+    return b"".join(_saved(_noisy(rng.choice(GOOD_LEVELS)), kind) for kind in kinds)
+
+
+def _torn(rng: random.Random) -> bytes:
+    """A file whose writing broke off: its rest is zero."""
+    kind, options = rng.choice([("WEBP", {}), ("TIFF", {"compression": "tiff_adobe_deflate"})])
+    data = _saved(_noisy(rng.choice(GOOD_LEVELS)), kind, **options)
+    kept = rng.randrange(len(data) // 10, len(data) // 2)
+    return data[:kept] + bytes(len(data) // 4) + data[kept + len(data) // 4 :]
 
 
 def _animated(rng: random.Random) -> bytes:
@@ -147,6 +158,7 @@ _BAD: dict[str, Callable[[random.Random], bytes]] = {
     "header": lambda rng: b"\xff\xd8\xff\xe0" + rng.randbytes(rng.randrange(1, 2000)),
     "huge header": _huge_header,
     "unwritten": _unwritten,
+    "torn": _torn,
 }
 
 

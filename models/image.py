@@ -17,13 +17,10 @@ import numpy as np
 import simplejpeg
 from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
-from PIL.TiffImagePlugin import TiffImageFile
 
 from twonines.errors import ImageError, ImageTypeError, TooLargeError
-from twonines.models.jpeg import verify_jpeg
-from twonines.models.png import verify_png
-from twonines.models.ppm import MAGIC, decode_ppm, read_ppm_size
-from twonines.models.tiff import verify_tiff
+from twonines.models.formats.checks import check, verify
+from twonines.models.formats.ppm import MAGIC, decode_ppm, read_ppm_size
 from twonines.types import Image
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
@@ -78,7 +75,9 @@ def decode_for(
     black. A file that holds several pictures, such as a TIFF of several pages, an animation or
     JPEGs joined in one file, is refused, because the later ones would pass without having been
     inspected. A camera's MPO is taken: its first picture is the photograph, what follows are
-    previews or other views of it.
+    previews or other views of it. So are kinds of files refused whose damage no decoder tells:
+    run-length coded BMP, TIFF compressed otherwise than by LZW or deflate, arithmetic JPEG,
+    WEBP with an alpha plane beside a lossy picture.
     Raw pixels come as binary PPM.
 
     Args:
@@ -101,15 +100,13 @@ def _decode(data: bytes, needed: Callable[[Size], Size] | None, max_pixels: int)
     if data.startswith(MAGIC):
         return _whole(decode_ppm(data, max_pixels))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged EXIF warns; the pixels decide
-            with PILImage.open(io.BytesIO(data), formats=FORMATS) as opened:
-                width, height = opened.size
-                if width * height > max_pixels:
-                    raise TooLargeError(
-                        f"image: at most {max_pixels} pixels are taken, got {width} x {height}"
-                    )
-                return _decode_opened(opened, data, needed)
+        with _opened(data) as opened:
+            width, height = opened.size
+            if width * height > max_pixels:
+                raise TooLargeError(
+                    f"image: at most {max_pixels} pixels are taken, got {width} x {height}"
+                )
+            return _decode_opened(opened, data, needed)
     except ImageError:
         raise
     except UnidentifiedImageError as exc:
@@ -128,12 +125,19 @@ def count_pixels(data: bytes) -> int:
     try:
         if data.startswith(MAGIC):
             return math.prod(read_ppm_size(data))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with PILImage.open(io.BytesIO(data), formats=FORMATS) as opened:
-                return opened.width * opened.height
+        with _opened(data) as opened:
+            return opened.width * opened.height
     except Exception:  # as in decode, which gives the reason
         return 0
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[PILImage.Image]:
+    check(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # damaged EXIF warns; the pixels decide
+        with PILImage.open(io.BytesIO(data), formats=FORMATS) as opened:
+            yield opened
 
 
 def _whole(image: Image) -> Decoded:
@@ -143,9 +147,11 @@ def _whole(image: Image) -> Decoded:
 def _decode_opened(
     opened: PILImage.Image, data: bytes, needed: Callable[[Size], Size] | None
 ) -> Decoded:
-    kind = opened.format
+    kind = str(opened.format)
+    if getattr(opened, "is_animated", False) and kind != "MPO":
+        raise ImageError(f"image: must hold one picture, got a {kind} of several frames or pages")
+    verify(kind, data)
     if kind in ("JPEG", "MPO"):
-        verify_jpeg(data, alone=kind == "JPEG")
         if opened.mode in ("L", "RGB"):
             orientation = opened.getexif().get(_ORIENTATION, 1)
             lies = orientation in (5, 6, 7, 8)
@@ -155,19 +161,22 @@ def _decode_opened(
             return Decoded(_orient(_strict_jpeg(data, "RGB", stored), orientation), size)
         # Pillow knows the many ways of CMYK; it only needs to be told of damage.
         _strict_jpeg(data, "CMYK", (opened.height, opened.width))
-    elif getattr(opened, "is_animated", False):
-        raise ImageError(f"image: must hold one picture, got a {kind} of several frames or pages")
-    elif kind == "PNG":
-        verify_png(data)
-    elif isinstance(opened, TiffImageFile):
-        if "jpeg" in str(opened.info.get("compression")):
-            raise ImageError(
-                "image: TIFF must be uncompressed or compressed without loss, got JPEG in TIFF, "
-                "whose damage cannot be told"
-            )
-        verify_tiff(opened, len(data))
     opened.load()
+    if opened.mode == "P":
+        _check_palette(opened)
     return _whole(_to_rgb(opened))
+
+
+def _check_palette(opened: PILImage.Image) -> None:
+    """Refuse pixels of colours that the palette lacks; they come out black."""
+    palette = opened.palette
+    colours = 0 if palette is None else len(palette.palette) // len(palette.mode)
+    extremes: Any = opened.getextrema()
+    if extremes[1] >= colours:
+        raise ImageError(
+            f"image: the palette must hold colour {extremes[1]}, the file is damaged and holds "
+            f"{colours}"
+        )
 
 
 def _reduction(size: Size, needed: Size) -> int:

@@ -6,6 +6,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD = 64 * 1024
 """Bytes of a request before its body. httptools has no limit, and joins what comes in pieces."""
+MOST_WAITING = 16
+"""Requests of a connection behind the one that is answered; each holds kilobytes."""
 HEAD_S = 15.0
 _SLACK_S = 5.0
 _LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -16,15 +18,17 @@ _REFUSED = (
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Ends a connection whose request has too long a head, or does not come in time.
+    """Ends a connection whose requests are too long, too many or too late, or that does not read.
 
-    Uvicorn has a limit for neither: one endless header would keep the event loop busy for seconds,
-    and requests that never end would take every file descriptor.
+    Uvicorn has a limit for none of it: one endless header would keep the event loop busy for
+    seconds, requests that never end would take every file descriptor, and a client that sends
+    requests and reads no answers would fill the memory.
     """
 
     head_s = HEAD_S
     body_s = 30.0
     _timer: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
     _in_head, _head_bytes, _has_ended = True, 0, False
 
     @property
@@ -41,6 +45,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing."""
         self._end_after(None)
+        self._stop_unread()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -66,12 +71,26 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head, self._head_bytes = False, 0
         self._end_after(self.body_s)
         super().on_headers_complete()
+        if len(self.pipeline) > MOST_WAITING:
+            self.transport.abort()
+            raise ConnectionAbortedError("too many requests wait")  # which ends the parser
 
     def on_message_complete(self) -> None:
         """Wait for the next head, as long as uvicorn keeps the connection."""
         self._in_head, self._has_ended = True, True
         self._end_after(None)
         super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read."""
+        super().pause_writing()
+        self._stop_unread()
+        self._unread = self.loop.call_later(self.body_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on, since it has read."""
+        self._stop_unread()
+        super().resume_writing()
 
     def handle_websocket_upgrade(self) -> None:
         """Leave the connection to the protocol of websockets."""
@@ -83,8 +102,23 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer.cancel()
         self._timer = None if seconds is None else self.loop.call_later(seconds, self._end)
 
+    def _stop_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    @property
+    def _has_earlier(self) -> bool:
+        """Whether the request that is late has one before it that is still being answered."""
+        if self._in_head:
+            return self.cycle is not None and not self.cycle.response_complete
+        return bool(self.pipeline)
+
     def _end(self) -> None:
-        if self.cycle is not None and not self.cycle.response_started:
+        if self._has_earlier:  # whose answer must not be lost, nor mistaken for this one's
+            self._end_after(self.head_s if self._in_head else self.body_s)
+            return
+        if not self._in_head and not self.cycle.response_started:
             self.transport.write(_LATE)  # a body that no route has answered for
         # Not closed in peace: who does not send may not read either.
         self.transport.abort()

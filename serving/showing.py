@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from twonines.models.formats.ppm import MAGIC
 from twonines.models.image import decode, encode_png
 from twonines.models.inspector import Inspector
 from twonines.models.overlay import draw, explain, open_picture
-from twonines.models.ppm import MAGIC
 from twonines.types import Inspection
 
 _KINDS = (

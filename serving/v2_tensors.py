@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from twonines.errors import SettingsError, TooLargeError
-from twonines.models.ppm import make_ppm
+from twonines.models.formats.ppm import make_ppm
 from twonines.serving.intake import Picture
 from twonines.settings import ServeSettings
 

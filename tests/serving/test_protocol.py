@@ -11,9 +11,15 @@ import pytest
 import uvicorn
 
 from tests.serving.test_server import free_port
-from twonines.serving.protocol import MAX_HEAD, BoundedProtocol, bounded_protocol
+from twonines.serving.protocol import (
+    MAX_HEAD,
+    MOST_WAITING,
+    BoundedProtocol,
+    bounded_protocol,
+)
 
 PATIENCE_S = 60.0
+LARGE = 64 * 2**20
 
 
 async def echo_length(scope: Any, receive: Any, send: Any) -> None:
@@ -30,14 +36,29 @@ async def echo_length(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": text})
 
 
+async def answer_late(scope: Any, receive: Any, send: Any) -> None:
+    """Answers after longer than the protocol waits for a head or a body."""
+    await asyncio.sleep(2.5)
+    await echo_length(scope, receive, send)
+
+
+async def answer_much(scope: Any, receive: Any, send: Any) -> None:
+    """Answers more than the buffers of both sides hold."""
+    headers = [(b"content-length", str(LARGE).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    for _ in range(LARGE // 2**16):
+        await send({"type": "http.response.body", "body": bytes(2**16), "more_body": True})
+    await send({"type": "http.response.body"})
+
+
 class Hasty(BoundedProtocol):
     head_s, body_s = 1.0, 1.0
 
 
-def run(protocol: type[asyncio.Protocol]) -> Iterator[int]:
+def run(protocol: type[asyncio.Protocol], app: Any = echo_length) -> Iterator[int]:
     port = free_port()
     config = uvicorn.Config(
-        echo_length, port=port, http=protocol, log_config=None, lifespan="off",
+        app, port=port, http=protocol, log_config=None, lifespan="off",
         timeout_keep_alive=60,
     )  # fmt: skip
     server = uvicorn.Server(config)
@@ -58,6 +79,16 @@ def patient() -> Iterator[int]:
 @pytest.fixture(scope="module")
 def hasty() -> Iterator[int]:
     yield from run(Hasty)
+
+
+@pytest.fixture(scope="module")
+def slow() -> Iterator[int]:
+    yield from run(Hasty, answer_late)
+
+
+@pytest.fixture(scope="module")
+def large() -> Iterator[int]:
+    yield from run(Hasty, answer_much)
 
 
 def connect(port: int) -> socket.socket:
@@ -142,3 +173,36 @@ def test_a_connection_rests_between_requests(hasty: int) -> None:
             connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")
             time.sleep(1.5)
+
+
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n1"
+
+
+@pytest.mark.parametrize("behind", [POST[:-1], b"GET / HTTP/1.1\r\n"])
+def test_what_is_late_behind_a_request_takes_no_answer_from_it(slow: int, behind: bytes) -> None:
+    with connect(slow) as connection:
+        connection.sendall(POST + behind)
+        answer = read_until_closed(connection)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.count(b"HTTP/1.1 408") == (behind in POST)
+
+
+def test_requests_without_end_do_not_pile_up(slow: int) -> None:
+    with connect(slow) as connection:
+        connection.sendall(POST * 2 * MOST_WAITING)
+        assert read_until_closed(connection) == b""
+
+
+def test_as_many_as_may_wait_are_answered(patient: int) -> None:
+    with connect(patient) as connection:
+        last = POST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+        connection.sendall(POST * MOST_WAITING + last)
+        assert read_until_closed(connection).count(b"HTTP/1.1 200") == MOST_WAITING + 1
+
+
+def test_who_reads_nothing_is_let_go(large: int) -> None:
+    with connect(large) as connection:
+        connection.sendall(POST)
+        time.sleep(2.5)
+        answer = read_until_closed(connection)
+    assert answer.startswith(b"HTTP/1.1 200") and len(answer) < LARGE

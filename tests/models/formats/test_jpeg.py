@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from twonines.errors import ImageError
+from twonines.models.formats.checks import check, verify
+from twonines.models.formats.jpeg import MOST_SCANS, verify_jpeg
 from twonines.models.image import decode
-from twonines.models.jpeg import MOST_SCANS, verify_jpeg
 
 SCAN = re.compile(rb"\xff\xda")
 END = b"\xff\xd9"
@@ -109,7 +110,22 @@ def test_a_damaged_header_never_raises_anything_else() -> None:
         changed = bytearray(data[: rng.integers(2, len(data))])
         changed[rng.integers(len(changed))] = rng.integers(256)
         try:
-            verify_jpeg(bytes(changed))
+            check(bytes(changed))
+            verify("JPEG", bytes(changed))
         except ImageError:
             refused += 1
     assert refused > 1_000
+
+
+def test_arithmetic_coding_is_refused() -> None:
+    data = jpeg().replace(b"\xff\xc0", b"\xff\xc9")
+    with pytest.raises(ImageError, match="must be Huffman coded"):
+        decode(data)
+
+
+def test_hundreds_of_segments_are_refused_before_they_cost_time() -> None:
+    data = jpeg()
+    note = b"\xff\xe1\x00\x0aExif\0\0ab"
+    assert decode(data[:2] + note * 100 + data[2:]).shape == (40, 56, 3)
+    with pytest.raises(ImageError, match="512 segments at most"):
+        decode(data[:2] + note * 600 + data[2:])

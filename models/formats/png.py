@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from PIL import Image as PILImage
 
 from twonines.errors import ImageError
+from twonines.models.formats.behind import refuse_joined
 
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # Adam7: (first column, first row, column step, row step) of each pass.
@@ -15,6 +16,41 @@ _PASSES = (
     (0, 1, 1, 2),
 )  # fmt: skip
 _STEP, _PIECE = 2**18, 2**16
+
+
+_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_PALETTE = 3
+
+
+def check_png(data: bytes) -> None:
+    """Check which chunks there are, and that nothing follows them.
+
+    Raises:
+        ImageError: a header is missing or doubled, a palette late or missing, a chunk is not
+            known, frames of an animation are there, the chunks are too many, or another picture
+            follows.
+    """
+    seen: set[bytes] = set()
+    for count, (name, place) in enumerate(_chunks(data)):
+        # Pillow takes microseconds for each: what it costs must not grow beyond the bytes.
+        if count > 1000 + len(data) // 1024:
+            raise ImageError("image: a PNG's chunks must hold a kilobyte each, got smaller ones")
+        if name == b"fdAT":
+            raise ImageError("image: must hold one picture, got a PNG of several frames")
+        known = name in _CRITICAL or name[0] >= ord("a")
+        if not known or (name in (b"IHDR", b"PLTE") and name in seen):
+            raise ImageError(
+                "image: must have the chunks of a PNG, the file is damaged (chunk "
+                f"{name.decode('latin-1')!r})"
+            )
+        if name == b"IDAT" and data[25] == _PALETTE and b"PLTE" not in seen:
+            raise ImageError("image: the PNG's palette must come first, the file is damaged")
+        seen.add(name)
+        if name == b"IEND":
+            refuse_joined(data, place, "PNG")
+            break
+    if data[12:16] != b"IHDR" or data[26] or data[27] or b"IEND" not in seen:
+        raise ImageError("image: the PNG must have a header and an end, the file is damaged")
 
 
 def verify_png(data: bytes) -> None:
@@ -70,10 +106,17 @@ def _streams(data: bytes) -> Iterator[bytes]:
     Small, because the inflater copies what it has not consumed with every call.
     """
     place = 8
+    for name, behind in _chunks(data):
+        if name == b"IDAT":
+            for start in range(place + 8, behind - 4, _PIECE):
+                yield data[start : min(start + _PIECE, behind - 4)]
+        place = behind
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """The name of each chunk, and where the next one begins."""
+    place = 8
     while place + 12 <= len(data):
-        length = int.from_bytes(data[place : place + 4], "big")
-        if data[place + 4 : place + 8] == b"IDAT":
-            end = place + 8 + length
-            for start in range(place + 8, end, _PIECE):
-                yield data[start : min(start + _PIECE, end)]
-        place += 12 + length
+        name = data[place + 4 : place + 8]
+        place += 12 + int.from_bytes(data[place : place + 4], "big")
+        yield name, place

@@ -118,3 +118,88 @@ def test_every_mode_that_is_written_is_taken(mode: str) -> None:
     out = io.BytesIO()
     (picture if mode == "I;16" else picture.convert(mode)).save(out, "TIFF")
     assert decode(out.getvalue()).shape == (30, 21, 3)
+
+
+def saved(compression: str, rows: int = 7, **options: object) -> bytes:
+    out = io.BytesIO()
+    image = Image.fromarray(np.kron(GREY, np.ones((8, 8), np.uint8)))
+    image.save(out, "TIFF", compression=compression, tiffinfo={278: rows}, **options)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("rows", [7, 240])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate"])
+def test_compressed_without_loss_is_taken(compression: str, rows: int, big: bool) -> None:
+    picture = decode(saved(compression, rows, big_tiff=big))
+    assert (picture[::8, ::8, 1] == GREY).all()
+
+
+@pytest.mark.parametrize("rows", [7, 240])
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate"])
+def test_a_part_whose_writing_broke_off_is_damage(compression: str, rows: int) -> None:
+    data = saved(compression, rows)
+    with Image.open(io.BytesIO(data)) as opened:
+        tags = opened.tag_v2  # type: ignore[attr-defined]
+        offset, length = tags[273][0], tags[279][0]
+    for share in (0.05, 0.3, 0.6, 0.9):
+        lost = int(length * (1 - share))
+        torn = data[: offset + length - lost] + bytes(lost) + data[offset + length :]
+        with pytest.raises(ImageError, match="damaged"):
+            decode(torn)
+
+
+@pytest.mark.parametrize("compression", ["packbits", "group4", "jpeg", "zstd", "lzma"])
+def test_what_hides_its_damage_is_refused(compression: str) -> None:
+    mode = "1" if compression == "group4" else "L"
+    out = io.BytesIO()
+    Image.fromarray(GREY).convert(mode).save(out, "TIFF", compression=compression)
+    with pytest.raises(ImageError, match="damage cannot be told"):
+        decode(out.getvalue())
+
+
+@pytest.mark.parametrize(("tags", "match"), [
+    ({254: 1}, "preview of another"),
+    ({330: 8}, "preview of another"),
+    ({262: 6}, "damage cannot be told"),  # colours at half the places, as it is by default
+])  # fmt: skip
+def test_one_whole_picture_in_places_of_its_own(tags: dict[int, int], match: str) -> None:
+    with pytest.raises(ImageError, match=match):
+        decode(tiff(strips(), tags={278: 7, **tags}))
+
+
+def test_parts_lie_apart() -> None:
+    data = bytearray(tiff(strips(), tags={278: 7}))
+    place = data.index(struct.pack("<5I", *(8 + 147 * n for n in range(5))))
+    data[place + 4 : place + 8] = data[place : place + 4]
+    with pytest.raises(ImageError, match="must lie apart"):
+        decode(bytes(data))
+
+
+def test_rows_that_the_header_does_not_name_are_damage() -> None:
+    with pytest.raises(ImageError, match="must have 315 bytes"):
+        decode(tiff([GREY.tobytes()], height=15))
+
+
+def test_a_tile_much_larger_than_the_picture_costs_nothing() -> None:
+    huge = tiff([b"x"], height=16, tags={256: 16, 322: 45056, 323: 45056}, tiled=True)
+    with pytest.raises(ImageError, match="no larger than its picture, got 45056 x 45056"):
+        decode(huge)
+
+
+@pytest.mark.parametrize("tag", [258, 282])
+def test_a_tag_of_a_million_values_costs_nothing(tag: int) -> None:
+    data = bytearray(tiff(strips(), tags={278: 7, tag: 8}))
+    place = data.index(struct.pack("<HHI", tag, 4, 1))
+    struct.pack_into("<I", data, place + 4, 10**6)
+    with pytest.raises(ImageError, match=f"tag {tag} of a TIFF may have 4096 values"):
+        decode(bytes(data))
+
+
+def test_white_at_nought_is_refused_where_it_would_come_out_black() -> None:
+    out = io.BytesIO()
+    Image.fromarray(GREY.astype(np.uint16) * 256).save(out, "TIFF", tiffinfo={262: 0})
+    with pytest.raises(ImageError, match="black at 0, got white at 0"):
+        decode(out.getvalue())
+    eight = tiff(strips(), tags={278: 7, 262: 0})
+    assert (decode(eight)[:, :, 1] == 255 - GREY).all()

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from twonines.errors import ImageError, TooLargeError
+from twonines.models.formats.ppm import make_ppm
 from twonines.models.image import count_pixels, decode
-from twonines.models.ppm import make_ppm
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8)
 
