@@ -10,8 +10,9 @@ demo: $(VENV)/.installed-demo
 
 test: $(VENV)/.installed-dev
 	$(MAKE) check
-# Two workers share the cores: with threads of their own PyTorch's would wait for each other.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+# Workers share the cores: with threads of their own PyTorch's would wait for each other. One more than
+# two cores, because many tests wait.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

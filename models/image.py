@@ -153,7 +153,7 @@ def _decode_opened(
     verify(kind, data)
     if kind in ("JPEG", "MPO"):
         if opened.mode in ("L", "RGB"):
-            orientation = opened.getexif().get(_ORIENTATION, 1)
+            orientation = _orientation(opened)
             lies = orientation in (5, 6, 7, 8)
             size = opened.size if lies else (opened.height, opened.width)
             factor = 1 if needed is None else _reduction(size, needed(size))
@@ -196,6 +196,14 @@ def _strict_jpeg(data: bytes, colours: str, size: Size) -> Image:
     return np.asarray(image)
 
 
+def _orientation(opened: PILImage.Image) -> int:
+    """What EXIF says of how the picture lies, 1 where it is damaged."""
+    try:
+        return int(opened.getexif().get(_ORIENTATION, 1))
+    except Exception:  # the library raises whatever damaged EXIF makes it raise
+        return 1
+
+
 def _orient(image: Image, orientation: int) -> Image:
     """Apply the EXIF orientation, 1 to 8; other values are taken as 1."""
     method = _UPRIGHT.get(orientation)
@@ -217,7 +225,7 @@ def _to_rgb(opened: PILImage.Image) -> Image:
         low, high = extremes
         if low < 0 or high > 65535:
             raise ImageError(f"image: grey values must lie in [0, 65535], got [{low}, {high}]")
-    method = _UPRIGHT.get(opened.getexif().get(_ORIENTATION, 1))
+    method = _UPRIGHT.get(_orientation(opened))
     upright = opened if method is None else opened.transpose(method)
     width, height = upright.size
     image = np.empty((height, width, 3), np.uint8)

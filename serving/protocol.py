@@ -30,6 +30,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
     _in_head, _head_bytes, _has_ended = True, 0, False
+    _loose = 0
 
     @property
     def is_silent(self) -> bool:
@@ -53,7 +54,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._in_head and self._timer is None:  # the next request of a connection
             self._end_after(self.head_s)
         self._has_ended = False
+        self._loose += len(data)
         super().data_received(data)
+        if self._loose > MAX_HEAD and not self._in_head:
+            self.transport.abort()  # what is no body: sizes of chunks, and headers behind them
         if self._in_head and not self._has_ended:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD and not self.transport.is_closing():
@@ -68,12 +72,17 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Wait for the body."""
-        self._in_head, self._head_bytes = False, 0
+        self._in_head, self._head_bytes, self._loose = False, 0, 0
         self._end_after(self.body_s)
         super().on_headers_complete()
         if len(self.pipeline) > MOST_WAITING:
             self.transport.abort()
             raise ConnectionAbortedError("too many requests wait")  # which ends the parser
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body."""
+        self._loose = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Wait for the next head, as long as uvicorn keeps the connection."""

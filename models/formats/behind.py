@@ -7,8 +7,9 @@ from twonines.errors import ImageError
 # What writers and cameras put between two: another end mark, fill, or the head of the next part of
 # a multipart stream.
 _JOINED = re.compile(
-    rb"(?:\xff\xd9|[\0\s\xff])*(?:--[^\r\n]{1,200}\r\n(?:[^\r\n]{1,1000}\r\n){0,20}\r\n)?"
-    rb"(?:\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|RIFF....WEBP|II[*+]\0|MM\0[*+]|BM....\0\0\0\0)",
+    # Possessive: else the engine remembers every byte of a long fill.
+    rb"[\0\s\xff\xd9]*+(?:--[^\r\n]{1,200}\r\n(?:[^\r\n]{1,1000}\r\n){0,20}\r\n)?"
+    rb"(?:(?<=\xff)\xd8\xff|\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|RIFF....WEBP|II[*+]\0|MM\0[*+]|BM....\0\0\0\0)",
     re.DOTALL,
 )
 

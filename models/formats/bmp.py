@@ -31,16 +31,22 @@ def check_bmp(data: bytes) -> None:
             "image: BMP must be uncompressed, got one whose damage cannot be told (compression "
             f"{compression})"
         )
+    if bits in (4, 8) and used in (1, 2):
+        raise ImageError(
+            f"image: BMP of {bits} bits must have more than 2 colours, which decoders read as one "
+            f"bit a pixel, got {used}"
+        )
     colours = (used or 2**bits) * entry if bits <= 8 else 0
     masks = _UNCOMPRESSED[compression] if header == 40 else 0
     row = (width * bits + 31) // 32 * 4
     need, held = row * abs(height), len(data) - offset
+    profile = struct.unpack_from("<I", data, 14 + 116)[0] if header == _PROFILED_HEADER else 0
     if offset < 14 + header + masks + colours or held < need:
         raise ImageError(
             f"image: the BMP's header must fit its rows of {need} bytes, the file is damaged"
         )
     refuse_joined(data, offset + need, "BMP")
-    if header < _PROFILED_HEADER and row and held - need >= row:
+    if row and held - need >= row + profile:
         raise ImageError(
             f"image: the BMP must hold {abs(height)} rows, the file is damaged and holds more"
         )

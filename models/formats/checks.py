@@ -25,6 +25,8 @@ _CHECKS: dict[bytes, Callable[[bytes], None]] = {
     b"MM\0*": check_tiff,
     b"II+\0": check_tiff,
     b"MM\0+": check_tiff,
+    b"II\0*": check_tiff,  # these two are none, but Pillow opens them
+    b"MM*\0": check_tiff,
 }
 _VERIFIES: dict[str, Callable[[bytes], None]] = {
     "JPEG": verify_jpeg,

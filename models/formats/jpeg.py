@@ -74,6 +74,8 @@ def _least_held(data: bytes, alone: bool) -> int:
         if marker in _FRAMES:
             progressive = marker in _PROGRESSIVE
             names = data[place + 8 : place + 8 + 3 * data[place + 7] : 3]
+            if len(set(names)) < len(names):
+                raise ImageError("image: the JPEG's colours must differ, the file is damaged")
             lacking = {name: [True] * _COEFFICIENTS for name in names}
         elif marker == _SCAN:
             end = place + 3 + 2 * data[place + 2]

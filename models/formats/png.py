@@ -31,12 +31,14 @@ def check_png(data: bytes) -> None:
             follows.
     """
     seen: set[bytes] = set()
-    for count, (name, place) in enumerate(_chunks(data)):
+    for count, (name, begin, behind) in enumerate(_chunks(data)):
         # Pillow takes microseconds for each: what it costs must not grow beyond the bytes.
         if count > 1000 + len(data) // 1024:
             raise ImageError("image: a PNG's chunks must hold a kilobyte each, got smaller ones")
         if name == b"fdAT":
             raise ImageError("image: must hold one picture, got a PNG of several frames")
+        if name == b"fcTL" and data[begin + 4 : begin + 20] != data[16:24] + bytes(8):
+            raise ImageError("image: the PNG's frame must fill the picture, it leaves canvas")
         known = name in _CRITICAL or name[0] >= ord("a")
         if not known or (name in (b"IHDR", b"PLTE") and name in seen):
             raise ImageError(
@@ -47,7 +49,7 @@ def check_png(data: bytes) -> None:
             raise ImageError("image: the PNG's palette must come first, the file is damaged")
         seen.add(name)
         if name == b"IEND":
-            refuse_joined(data, place, "PNG")
+            refuse_joined(data, behind, "PNG")
             break
     if data[12:16] != b"IHDR" or data[26] or data[27] or b"IEND" not in seen:
         raise ImageError("image: the PNG must have a header and an end, the file is damaged")
@@ -105,18 +107,16 @@ def _streams(data: bytes) -> Iterator[bytes]:
 
     Small, because the inflater copies what it has not consumed with every call.
     """
-    place = 8
-    for name, behind in _chunks(data):
+    for name, begin, behind in _chunks(data):
         if name == b"IDAT":
-            for start in range(place + 8, behind - 4, _PIECE):
+            for start in range(begin, behind - 4, _PIECE):
                 yield data[start : min(start + _PIECE, behind - 4)]
-        place = behind
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """The name of each chunk, and where the next one begins."""
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The name of each chunk, where its contents begin, and where the next chunk does."""
     place = 8
     while place + 12 <= len(data):
-        name = data[place + 4 : place + 8]
+        name, begin = data[place + 4 : place + 8], place + 8
         place += 12 + int.from_bytes(data[place : place + 4], "big")
-        yield name, place
+        yield name, begin, place

@@ -3,6 +3,7 @@
 import struct
 import zlib
 from dataclasses import dataclass
+from itertools import pairwise
 
 from twonines.errors import ImageError
 
@@ -11,18 +12,20 @@ _SAMPLES, _PLANAR, _SUB_IFDS = 277, 284, 330
 _STRIP_OFFSETS, _STRIP_ROWS, _STRIP_BYTES = 273, 278, 279
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
 _COLOURS = 320
-_COARSENESS = 530
+_COARSENESS, _FILL_ORDER = 530, 266
+_DEPTHS = {1, 2, 4, 8, 16, 32}
 _LONG_LISTS = frozenset((_STRIP_OFFSETS, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES, _COLOURS))
 _APART, _YCBCR = 2, 6
 _RAW, _LZW, _DEFLATE, _OLD_DEFLATE = 1, 5, 8, 32946
 _TOLD = {_RAW, _LZW, _DEFLATE, _OLD_DEFLATE}
+_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4,
           16: 8, 17: 8, 18: 8}  # fmt: skip
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-_BYTES, _FIRST_BLOB = frozenset((1, 2, 7)), 700
+_TEXT, _BYTES, _FIRST_BLOB = 2, frozenset((1, 7)), 700
 MOST_PARTS = 200_000
 _MOST_ENTRIES, _MOST_VALUES, _FREE_TILE = 1000, 4096, 1024
-_STEP = 2**18
+_STEP, _PIECE = 2**18, 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +82,21 @@ def check_tiff(data: bytes) -> None:
             are several pictures; or what it announces costs far more than its picture.
         struct.error, LookupError: the directory is cut.
     """
+    if data[:4] not in _MAGICS:
+        raise ImageError("image: TIFF must begin with its byte order and 42 or 43 in that order")
     found = _read(data)
     if found.follows or _SUB_IFDS in found.tags or found.one(_SUBFILE, 0) & 1:
         raise ImageError(
             "image: must hold one picture, got a TIFF of several pages, or a preview of another"
         )
     for tag, (kind, count, _) in found.tags.items():
-        most = MOST_PARTS if tag in _LONG_LISTS else _MOST_VALUES
-        if count > most and (kind not in _BYTES or tag < _FIRST_BLOB):
+        is_private = tag >= _FIRST_BLOB
+        most = MOST_PARTS if tag in _LONG_LISTS or is_private else _MOST_VALUES
+        if count > most and not (kind == _TEXT or (is_private and kind in _BYTES)):
             raise ImageError(f"image: tag {tag} of a TIFF may have {most} values, got {count}")
     compression, photometric = found.one(_COMPRESSION, _RAW), found.one(_PHOTOMETRIC, 1)
-    bits = max(found.many(_BITS, (1,)))
+    depths = found.many(_BITS, (1,))
+    bits = max(depths)
     # Where colours are stored coarser, a part has fewer bytes than its pixels tell.
     coarse = photometric == _YCBCR and found.many(_COARSENESS, (2, 2)) != (1, 1)
     if compression not in _TOLD or coarse:
@@ -98,8 +105,17 @@ def check_tiff(data: bytes) -> None:
             f"got one whose damage cannot be told (compression {compression}, photometric "
             f"{photometric})"
         )
+    if not set(depths) <= _DEPTHS or len(depths) not in (1, found.one(_SAMPLES, 1)):
+        raise ImageError(
+            "image: TIFF must have 1, 2, 4, 8, 16 or 32 bits for each of its samples, got "
+            f"{depths[:8]}"
+        )
+    if found.one(_FILL_ORDER, 1) != 1 and compression != _RAW:
+        raise ImageError("image: TIFF must have its highest bits first, got FillOrder 2")
     if photometric == 0 and bits > 8:
         raise ImageError("image: TIFF of more than 8 bits must have black at 0, got white at 0")
+    if _TILE_OFFSETS in found.tags and _STRIP_OFFSETS in found.tags:
+        raise ImageError("image: the TIFF must be in strips or in tiles, the file is damaged")
     parts = _parts(found)
     offsets = _TILE_OFFSETS if parts.is_tiled else _STRIP_OFFSETS
     wanted = parts.each * len(parts.layers)
@@ -108,11 +124,12 @@ def check_tiff(data: bytes) -> None:
             f"image: the TIFF's picture must be in {wanted} parts, the file is damaged and holds "
             f"{found.count(offsets)}"
         )
-    sides = (parts.across, found.one(_WIDTH, 0)), (parts.down, parts.height)
-    if parts.is_tiled and any(tile > max(_FREE_TILE, side + 15) for tile, side in sides):
+    width = found.one(_WIDTH, 0)
+    free = 4 * width * parts.height + _FREE_TILE**2
+    if parts.is_tiled and parts.each * parts.across * parts.down > free:
         raise ImageError(
-            f"image: a TIFF's tiles must be no larger than its picture, got {parts.across} x "
-            f"{parts.down}"
+            f"image: a TIFF's tiles must be no larger than its picture, got {parts.each} of "
+            f"{parts.across} x {parts.down}"
         )
 
 
@@ -131,7 +148,9 @@ def verify_tiff(data: bytes) -> None:
     compression = found.one(_COMPRESSION, _RAW)
     offsets = found.many(_TILE_OFFSETS if parts.is_tiled else _STRIP_OFFSETS, ())
     counts = found.many(_TILE_BYTES if parts.is_tiled else _STRIP_BYTES, ())
-    if len(set(offsets)) < len(offsets):
+    places = sorted(zip(offsets, counts or (1,) * len(offsets), strict=True))
+    # Parts that share bytes show the same rows twice, and inflating each can cost its square.
+    if any(one + held > other for (one, held), (other, _) in pairwise(places) if other):
         raise ImageError("image: the TIFF's parts must lie apart, the file is damaged")
     for number, offset in enumerate(offsets):
         need = parts.rows(number) * parts.row_bytes(number)
@@ -140,7 +159,7 @@ def verify_tiff(data: bytes) -> None:
         held = min(length, len(data) - offset) if offset else 0
         most = parts.down * parts.row_bytes(number)
         if compression in (_DEFLATE, _OLD_DEFLATE):
-            held = _inflated(data[offset : offset + held], most)
+            held = _inflated(data, offset, offset + held, most)
         elif compression != _RAW:
             need, most = 1, held
             held = held if held == length else 0
@@ -153,15 +172,17 @@ def verify_tiff(data: bytes) -> None:
             )
 
 
-def _inflated(data: bytes, most: int) -> int:
+def _inflated(data: bytes, place: int, end: int, most: int) -> int:
     """Bytes that a stream inflates to; 0 where it is damaged, has no end, or more than ``most``."""
     inflater, total = zlib.decompressobj(), 0
-    rest = data
+    rest = b""
     try:
         while not inflater.eof and total <= most:
-            piece = inflater.decompress(rest, _STEP)
+            # In pieces: the inflater copies what it has not consumed with every call.
+            given = rest or data[place : (place := min(place + _PIECE, end))]
+            piece = inflater.decompress(given, _STEP)
             rest = inflater.unconsumed_tail
-            if not piece and not rest:
+            if not piece and not given:
                 break
             total += len(piece)
     except zlib.error:
@@ -185,6 +206,8 @@ def _read(data: bytes) -> _Directory:
         inline = entry + (12 if is_big else 8)
         if _SIZES.get(kind, 1) * values > (8 if is_big else 4):
             (inline,) = struct.unpack_from(order + number, data, inline)
+        if tag in tags:
+            raise ImageError(f"image: a TIFF must have tag {tag} once, the file is damaged")
         tags[tag] = (kind, values, inline)
     (following,) = struct.unpack_from(order + number, data, start + count * step)
     return _Directory(data, order, tags, following != 0)

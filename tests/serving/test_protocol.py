@@ -206,3 +206,20 @@ def test_who_reads_nothing_is_let_go(large: int) -> None:
         time.sleep(2.5)
         answer = read_until_closed(connection)
     assert answer.startswith(b"HTTP/1.1 200") and len(answer) < LARGE
+
+
+@pytest.mark.parametrize("one", [b"X-A: b\r\n", b"X-A: " + b"b" * 1000])
+def test_endless_headers_behind_a_body_are_cut(patient: int, one: bytes) -> None:
+    with connect(patient) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(b"1\r\na\r\n0\r\n")
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            for _ in range(4000):
+                connection.sendall(one * 100)
+
+
+def test_a_body_in_many_pieces_passes(patient: int) -> None:
+    with connect(patient) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n")
+        connection.sendall(b"Connection: close\r\n\r\n" + b"1\r\na\r\n" * 50_000 + b"0\r\n\r\n")
+        assert read_until_closed(connection).endswith(b"50000")

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -170,3 +171,50 @@ def test_a_gif_has_few_notes_one_frame_and_a_palette() -> None:
     frame = data.index(b",\0\0\0\0")
     refuse(data + data[frame:], "behind its end")
     refuse(data[:-1] + data[frame:], "several frames")
+
+
+@pytest.mark.parametrize("kind", FORMATS[:2])
+def test_a_long_fill_behind_costs_no_memory(kind: str) -> None:
+    data = encoded(kind) + bytes(20_000_000)
+    tracemalloc.start()
+    try:
+        assert decode(data).shape == NOISE.shape
+        # Pillow copies a PNG's fill once.
+        assert tracemalloc.get_traced_memory()[1] < 2.5 * len(data)
+    finally:
+        tracemalloc.stop()
+
+
+def test_two_colours_of_eight_bits_would_be_read_as_one_bit() -> None:
+    image = Image.fromarray(np.tile(np.array([[0, 1]], np.uint8), (40, 28))).convert("P")
+    image.putpalette([0, 0, 0, 255, 255, 255])
+    refuse(encoded("BMP", image), "must have more than 2 colours")
+    assert decode(encoded("BMP", Image.fromarray(NOISE[:, :, 0] > 99))).shape == NOISE.shape
+
+
+def test_a_png_frame_fills_the_picture() -> None:
+    data = encoded("PNG")
+    for height in (40, 20):
+        frame = chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 56, height, 0, 0, 1, 1, 0, 0))
+        whole = data[:33] + chunk(b"acTL", struct.pack(">II", 1, 0)) + frame + data[33:]
+        if height == 40:
+            assert decode(whole).shape == NOISE.shape
+        else:
+            refuse(whole, "it leaves canvas")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+def test_damaged_exif_is_no_damaged_picture(kind: str) -> None:
+    assert decode(encoded(kind, exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")).shape == NOISE.shape
+
+
+def test_a_bmp_of_the_longest_header_holds_its_rows_and_its_profile() -> None:
+    """Headers of 124 bytes may have a colour profile behind the rows."""
+    plain = bmp()
+    header = struct.pack("<I", 124) + plain[18:54] + bytes(124 - 40)
+    data = bytearray(plain[:10] + struct.pack("<I", 138) + header + plain[54:])
+    assert (decode(bytes(data)) == NOISE).all()
+    struct.pack_into("<I", data, 14 + 116, 500)
+    assert (decode(bytes(data) + bytes(500)) == NOISE).all()
+    struct.pack_into("<i", data, 22, 20)
+    refuse(bytes(data), "must hold 20 rows")

@@ -129,3 +129,11 @@ def test_hundreds_of_segments_are_refused_before_they_cost_time() -> None:
     assert decode(data[:2] + note * 100 + data[2:]).shape == (40, 56, 3)
     with pytest.raises(ImageError, match="512 segments at most"):
         decode(data[:2] + note * 600 + data[2:])
+
+
+def test_colours_of_one_name_are_refused() -> None:
+    data = bytearray(jpeg())
+    frame, scan = data.index(b"\xff\xc0"), data.index(b"\xff\xda")
+    data[frame + 13] = data[scan + 7] = 1
+    with pytest.raises(ImageError, match="colours must differ"):
+        verify_jpeg(bytes(data))

@@ -174,6 +174,9 @@ def test_parts_lie_apart() -> None:
     data[place + 4 : place + 8] = data[place : place + 4]
     with pytest.raises(ImageError, match="must lie apart"):
         decode(bytes(data))
+    data[place + 4 : place + 8] = struct.pack("<I", 9)  # all but a byte of the first
+    with pytest.raises(ImageError, match="must lie apart"):
+        decode(bytes(data))
 
 
 def test_rows_that_the_header_does_not_name_are_damage() -> None:
@@ -183,7 +186,7 @@ def test_rows_that_the_header_does_not_name_are_damage() -> None:
 
 def test_a_tile_much_larger_than_the_picture_costs_nothing() -> None:
     huge = tiff([b"x"], height=16, tags={256: 16, 322: 45056, 323: 45056}, tiled=True)
-    with pytest.raises(ImageError, match="no larger than its picture, got 45056 x 45056"):
+    with pytest.raises(ImageError, match="no larger than its picture, got 1 of 45056 x 45056"):
         decode(huge)
 
 
@@ -203,3 +206,42 @@ def test_white_at_nought_is_refused_where_it_would_come_out_black() -> None:
         decode(out.getvalue())
     eight = tiff(strips(), tags={278: 7, 262: 0})
     assert (decode(eight)[:, :, 1] == 255 - GREY).all()
+
+
+def test_many_tiles_much_larger_than_the_picture_cost_nothing() -> None:
+    many = tiff([b"x"] * 60, height=61_440, tags={256: 1, 322: 1024, 323: 1024}, tiled=True)
+    with pytest.raises(ImageError, match="got 60 of 1024 x 1024"):
+        decode(many)
+
+
+def test_a_long_text_is_no_cost() -> None:
+    out = io.BytesIO()
+    Image.fromarray(GREY).save(out, "TIFF", tiffinfo={270: "told at length" * 1000})
+    assert decode(out.getvalue()).shape == (30, 21, 3)
+
+
+@pytest.mark.parametrize("magic", [b"II\0*", b"MM*\0"])
+def test_what_only_looks_like_a_tiff_is_refused(magic: bytes) -> None:
+    data = magic + tiff(strips(), tags={278: 7, 254: 1})[4:]
+    with pytest.raises(ImageError, match="must begin with its byte order"):
+        decode(data)
+
+
+def test_what_two_readers_would_read_otherwise_is_refused() -> None:
+    with pytest.raises(ImageError, match="in strips or in tiles"):
+        decode(tiff(strips(), tags={278: 7, 322: 16, 323: 16, 324: 8}))
+    data = bytearray(tiff(strips(), tags={278: 7, 305: 1}))
+    place = data.index(struct.pack("<HHI", 305, 4, 1))
+    struct.pack_into("<H", data, place, 278)
+    with pytest.raises(ImageError, match="tag 278 once"):
+        decode(bytes(data))
+
+
+@pytest.mark.parametrize(("tags", "match"), [
+    ({258: 12}, "must have 1, 2, 4, 8, 16 or 32 bits"),
+    ({277: 3}, None),  # one number of bits stands for all samples, of which strips hold too few
+    ({259: 8, 266: 2}, "highest bits first"),
+])  # fmt: skip
+def test_samples_are_of_a_usual_kind(tags: dict[int, int], match: str | None) -> None:
+    with pytest.raises(ImageError, match=match):
+        decode(tiff(strips(), tags={278: 7, **tags}))
