@@ -86,7 +86,7 @@ def test_stored_references_are_found_by_their_id(client: TestClient) -> None:
         ("*", 422, "letters, digits"),
         ("x" * 201, 400, "at most 200"),
         ("notes", 422, "names 0"),
-        ("broken", 422, "reference: image: cannot be decoded"),
+        ("broken", 422, "reference: image: the PNG must have"),
         ("empty", 422, "reference: image: must not be empty"),
         ("text", 415, "reference: image: must be one of"),
         ("large", 413, "reference: file: must have at most"),
@@ -108,7 +108,7 @@ def test_a_stored_reference_that_cannot_be_had(
     [
         (b"", 422, "reference: image: must not be empty"),
         (b"text", 415, "reference: image: must be one of"),
-        (DARK[:50], 422, "reference: image: cannot be decoded"),
+        (DARK[:50], 422, "reference: image: the PNG must have"),
         (bytes(200_001), 413, "reference: file: at most 200000 bytes"),
         (png(20, (101, 100)), 413, "reference: image: at most 10000 pixels"),
         (png(20, (60, 40)), 422, "reference: must show the view"),
