@@ -84,7 +84,7 @@ _STATUSES = {
     404: "no such model",
     408: "upload too slow",
     413: "too many bytes, pixels or files",
-    415: "not a picture",
+    415: "not a picture, or the body is compressed",
     422: "cannot be decoded, needs too many tiles, or the reference is missing or not wanted",
     429: "queue or upload room full, or the predicted wait too long; see Retry-After",
     503: "not ready, or the inspection cannot be recorded and is refused for that",

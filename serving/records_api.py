@@ -214,6 +214,7 @@ def add_records(app: FastAPI, service: Service) -> None:
             408: {"description": "upload too slow"},
             409: {"description": "the finding has it already"},
             413: {"description": "too many bytes"},
+            415: {"description": "the body is compressed"},
             429: {"description": "upload room full; see Retry-After"},
         },
     )

@@ -29,6 +29,7 @@ _STATES: dict[int | str, dict[str, Any]] = {
     422: {"description": "the file is no model, and nothing has changed"},
     408: {"description": "upload too slow"},
     413: {"description": "too many bytes"},
+    415: {"description": "the body is compressed"},
     429: {"description": "upload room full; see Retry-After"},
     503: {"description": "not ready"},
 }

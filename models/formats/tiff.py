@@ -94,6 +94,12 @@ def check_tiff(data: bytes) -> None:
         most = MOST_PARTS if tag in _LONG_LISTS or is_private else _MOST_VALUES
         if count > most and not (kind == _TEXT or (is_private and kind in _BYTES)):
             raise ImageError(f"image: tag {tag} of a TIFF may have {most} values, got {count}")
+    _check_kind(found)
+    _check_parts(found)
+
+
+def _check_kind(found: _Directory) -> None:
+    """Refuse compressions whose damage cannot be told, and samples that come out as others."""
     compression, photometric = found.one(_COMPRESSION, _RAW), found.one(_PHOTOMETRIC, 1)
     depths = found.many(_BITS, (1,))
     bits = max(depths)
@@ -114,6 +120,10 @@ def check_tiff(data: bytes) -> None:
         raise ImageError("image: TIFF must have its highest bits first, got FillOrder 2")
     if photometric == 0 and bits > 8:
         raise ImageError("image: TIFF of more than 8 bits must have black at 0, got white at 0")
+
+
+def _check_parts(found: _Directory) -> None:
+    """Refuse parts that are not as many as the picture needs, or far larger than it."""
     if _TILE_OFFSETS in found.tags and _STRIP_OFFSETS in found.tags:
         raise ImageError("image: the TIFF must be in strips or in tiles, the file is damaged")
     parts = _parts(found)

@@ -162,6 +162,6 @@ def test_the_picture_of_a_finding_has_the_limits_of_uploads(
             assert send(b"", declared=b"900") == 429
         assert service(client).uploads.used == 0
         told = client.get("/openapi.json").json()["paths"]["/v1/findings/{finding_id}/pictures"]
-        assert {"408", "413", "429"} <= told["post"]["responses"].keys()
+        assert {"408", "413", "415", "429"} <= told["post"]["responses"].keys()
         answer = client.post(path, params={"model": "tiny"}, content=png(5))
         assert answer.status_code == 201
