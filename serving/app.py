@@ -13,7 +13,7 @@ from twonines import __version__
 from twonines.errors import SettingsError
 from twonines.serving.answers import build_answer, slowest, timing_headers
 from twonines.serving.handling import Asker, inspect_and_note
-from twonines.serving.intake import Upload, read_timeout_s, read_upload
+from twonines.serving.intake import Upload, is_form, read_timeout_s, read_upload
 from twonines.serving.middleware import INSPECT_PATH, RequestId, add_errors
 from twonines.serving.models_api import add_models
 from twonines.serving.openapi import BODY, RESPONSES
@@ -23,6 +23,7 @@ from twonines.serving.people.people_api import add_people
 from twonines.serving.records_api import add_records
 from twonines.serving.service import Service as Service
 from twonines.serving.tracing import note_on_span
+from twonines.serving.turnstile import Turnstile
 from twonines.serving.v2 import add_v2
 from twonines.settings import ServeSettings
 
@@ -51,6 +52,9 @@ def create_app(settings: ServeSettings) -> FastAPI:
         insecure=settings.insecure_no_login,
     )
     app.add_middleware(
+        Turnstile, models=lambda: service.models, settings=settings, metrics=service.metrics
+    )
+    app.add_middleware(
         RequestId,
         metrics=service.metrics,
         is_draining=lambda: service.draining,
@@ -65,10 +69,10 @@ def create_app(settings: ServeSettings) -> FastAPI:
         start = time.perf_counter()
         metrics = service.metrics
         with metrics.requests.track_inprogress(), metrics.request.time():
-            deadline, models = start + read_timeout_s(request, settings), service.models
+            deadline, models = start + read_timeout_s(request.headers, settings), service.models
             # Before the body is read, which alone may name the model where it is a form.
-            is_form = request.headers.get("content-type", "").startswith("multipart/")
-            models.admit(request.query_params.get("model"), deadline, is_form=is_form)
+            model = request.query_params.get("model")
+            models.admit(model, deadline, is_form=is_form(request.headers))
             service.admit(request.state.person)
             with service.uploads.hold() as held:
                 upload = await read_upload(request, settings, held)

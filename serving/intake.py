@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -70,13 +70,18 @@ class _Parser(MultiPartParser):
         return form
 
 
-def read_timeout_s(request: Request, settings: ServeSettings) -> float:
+def is_form(headers: Mapping[str, str]) -> bool:
+    """Whether the body holds named parts."""
+    return headers.get("content-type", "").startswith("multipart/")
+
+
+def read_timeout_s(headers: Mapping[str, str], settings: ServeSettings) -> float:
     """Seconds that the client will wait; the service's own limit where that is less.
 
     Raises:
         SettingsError: the header is no number of milliseconds.
     """
-    given = request.headers.get(TIMEOUT_HEADER)
+    given = headers.get(TIMEOUT_HEADER)
     if given is None:
         return settings.request_timeout_s
     if not _DIGITS.fullmatch(given) or not int(given):

@@ -125,11 +125,7 @@ def add_errors(app: FastAPI, metrics: Metrics) -> None:
 
     @app.exception_handler(TwoninesError)
     async def ours(request: Request, exc: TwoninesError) -> JSONResponse:
-        path = request.url.path
-        # A probe that finds us not ready is no rejection.
-        if path == INSPECT_PATH or path.endswith(INFER_END):
-            metrics.rejected.labels(type(exc).__name__).inc()
-        return error_answer(request, exc)
+        return reject(request, exc, metrics)
 
     # No database, no certainty of what would be stored or who asks: nothing is answered.
     @app.exception_handler(SQLAlchemyError)
@@ -149,6 +145,15 @@ def add_errors(app: FastAPI, metrics: Metrics) -> None:
     @app.exception_handler(HTTPException)
     async def theirs(request: Request, exc: HTTPException) -> JSONResponse:
         return _plain(request, str(exc.detail), exc.status_code, dict(exc.headers or {}))
+
+
+def reject(request: Request, exc: TwoninesError, metrics: Metrics) -> JSONResponse:
+    """The answer for an error of ours, counted where pictures were brought."""
+    path = request.scope["path"]
+    # A probe that finds us not ready is no rejection.
+    if path == INSPECT_PATH or path.endswith(INFER_END):
+        metrics.rejected.labels(type(exc).__name__).inc()
+    return error_answer(request, exc)
 
 
 def error_answer(request: Request, exc: TwoninesError) -> JSONResponse:

@@ -209,14 +209,25 @@ class Roster:
         with self.find(name).lease() as loaded:
             yield loaded
 
-    def find(self, name: str | None = None) -> LoadedModel:
-        """As :meth:`lease`, for a look that does not wait for anything."""
+    def find(self, name: str | None = None, version: str | None = None) -> LoadedModel:
+        """As :meth:`lease`, for a look that does not wait for anything.
+
+        Raises:
+            UnknownError: another version than ``version`` answers; that may be loaded, but nobody
+                has put it in charge.
+        """
         entry = self.entry(name)
         if entry.active is None:
             raise NotReadyError(f"model {entry.name} is not loaded")
+        if version not in (None, entry.active.version):
+            active = entry.active.version
+            raise UnknownError(f"version: must be the active one, {active}, got {version!r}")
         return entry.active
 
-    def admit(self, name: str | None, deadline: float, *, is_form: bool = True) -> None:
+    def admit(
+        self, name: str | None, deadline: float, *, version: str | None = None,
+        is_form: bool = False,
+    ) -> None:  # fmt: skip
         """Refuse what the model would refuse now, before the body is read.
 
         Where no name is given beside the body and there are several models, a form may hold one:
@@ -224,11 +235,11 @@ class Roster:
 
         Raises:
             OverloadedError, NotReadyError, DeadlineError: it takes no picture now.
-            UnknownError: there is no such model.
+            UnknownError: there is no such model, or another version answers.
             SettingsError: a name must be given.
         """
         if name or not is_form or len(self._entries) < 2:
-            self.find(name).batcher.admit(deadline=deadline)
+            self.find(name, version).batcher.admit(deadline=deadline)
 
     def shadow_of(self, loaded: LoadedModel) -> Shadow | None:
         """What runs beside ``loaded``, where that is active."""

@@ -31,7 +31,7 @@ def read_trace_id(traceparent: str) -> str:
 @contextmanager
 def request_span(name: str, headers: Mapping[str, str]) -> Iterator[None]:
     """A span around one request, below the caller's; log lines inside bear the trace's id."""
-    if not _HAS_OPENTELEMETRY:
+    if not _has_sdk():
         token = TRACE_ID.set(read_trace_id(headers.get("traceparent", "")))
         try:
             yield
@@ -51,9 +51,16 @@ def request_span(name: str, headers: Mapping[str, str]) -> Iterator[None]:
             TRACE_ID.reset(token)
 
 
+def _has_sdk() -> bool:
+    """Whether spans go anywhere; asked anew each time, because the SDK may be set up later."""
+    return _HAS_OPENTELEMETRY and not isinstance(
+        trace.get_tracer_provider(), trace.ProxyTracerProvider
+    )
+
+
 def note_on_span(values: Mapping[str, str | int | float]) -> None:
     """Put values on the request's span, under ``twonines.`` where a name has no dot."""
-    if _HAS_OPENTELEMETRY:
+    if _has_sdk():
         span = trace.get_current_span()
         if span.is_recording():
             span.set_attributes(

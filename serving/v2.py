@@ -12,13 +12,12 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from twonines import __version__
-from twonines.errors import NotReadyError, TwoninesError, UnknownError
+from twonines.errors import NotReadyError, TwoninesError
 from twonines.serving.answers import count_error, slowest, timing_headers
 from twonines.serving.handling import Asker, inspect_and_note
 from twonines.serving.intake import read_timeout_s
 from twonines.serving.loaded import LoadedModel
 from twonines.serving.openapi import V2_BODY, V2_RESPONSES
-from twonines.serving.roster import Roster
 from twonines.serving.service import Service
 from twonines.serving.tracing import note_on_span
 from twonines.serving.v2_answer import WORDS, encode, first_error, offered
@@ -34,19 +33,6 @@ _UNKNOWN: dict[int | str, dict[str, Any]] = {
     503: {"description": "not ready"},
 }
 _NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "not ready"}}
-
-
-def find_version(models: Roster, name: str, version: str | None) -> LoadedModel:
-    """The version that answers; another one may be loaded, but nobody has put it in charge.
-
-    Raises:
-        UnknownError: ``version`` is another one.
-        NotReadyError: none answers.
-    """
-    loaded = models.find(name)
-    if version not in (None, loaded.version):
-        raise UnknownError(f"version: must be the active one, {loaded.version}, got {version!r}")
-    return loaded
 
 
 def add_v2(app: FastAPI, service: Service) -> None:
@@ -79,13 +65,13 @@ def add_v2(app: FastAPI, service: Service) -> None:
     @app.get(_VERSION, tags=["v2"], responses=_UNKNOWN)
     async def model(name: str, version: str | None = None) -> dict[str, Any]:
         """Inputs and outputs of a model."""
-        return _metadata(find_version(service.models, name, version))
+        return _metadata(service.models.find(name, version))
 
     @app.get(_MODEL + "/ready", tags=["v2"], responses=_UNKNOWN)
     @app.get(_VERSION + "/ready", tags=["v2"], responses=_UNKNOWN)
     async def model_ready(name: str, version: str | None = None) -> dict[str, Any]:
         """Whether a model takes pictures."""
-        if not find_version(service.models, name, version).batcher.is_ready:
+        if not service.models.find(name, version).batcher.is_ready:
             raise NotReadyError(f"model {name} takes no pictures now")
         return {"name": name, "ready": True}
 
@@ -93,13 +79,13 @@ def add_v2(app: FastAPI, service: Service) -> None:
     @app.get(_VERSION + "/config", tags=["v2"], responses=_UNKNOWN)
     async def config(name: str, version: str | None = None) -> dict[str, Any]:
         """The model as a Triton configuration."""
-        return _config(find_version(service.models, name, version), service.settings)
+        return _config(service.models.find(name, version), service.settings)
 
     @app.get(_MODEL + "/stats", tags=["v2"], responses=_UNKNOWN)
     @app.get(_VERSION + "/stats", tags=["v2"], responses=_UNKNOWN)
     async def statistics(name: str, version: str | None = None) -> dict[str, Any]:
         """Statistics of a model's active version, since it was loaded."""
-        return {"model_stats": [_statistics(find_version(service.models, name, version))]}
+        return {"model_stats": [_statistics(service.models.find(name, version))]}
 
     @app.post(_MODEL + "/infer", tags=["v2"], responses=V2_RESPONSES, openapi_extra=V2_BODY)
     @app.post(_VERSION + "/infer", tags=["v2"], responses=V2_RESPONSES, openapi_extra=V2_BODY)
@@ -113,15 +99,15 @@ def add_v2(app: FastAPI, service: Service) -> None:
 
 async def _infer(service: Service, request: Request, name: str, version: str | None) -> Response:
     start, settings, models = time.perf_counter(), service.settings, service.models
-    deadline = start + read_timeout_s(request, settings)
-    find_version(models, name, version).batcher.admit(deadline=deadline)  # before the body is read
+    deadline = start + read_timeout_s(request.headers, settings)
+    models.admit(name, deadline, version=version)  # before the body is read
     service.admit(request.state.person)
     with service.uploads.hold() as held:
         call = await read_call(request, settings, held)
         if call.timeout_s is not None:
             deadline = min(deadline, start + call.timeout_s)
         # Only now: a slow upload must not keep an old version from being unloaded.
-        with find_version(models, name, version).lease() as loaded:
+        with models.find(name, version).lease() as loaded:
             outputs = choose_outputs(call, offered(loaded.session))
             wanted = [output for output in outputs if output not in WORDS]
             reference = await _references(service, loaded, call)
