@@ -16,9 +16,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twonines.errors import LoginError, NotReadyError, OverloadedError, TwoninesError
-from twonines.serving.logs import REQUEST_ID
+from twonines.serving.logs import REQUEST_ID, TRACE_ID
 from twonines.serving.metrics import Metrics
-from twonines.serving.tracing import note_on_span, request_span
+from twonines.serving.tracing import find_trace_id
 
 log = logging.getLogger(__name__)
 INSPECT_PATH = "/v1/inspect"
@@ -30,7 +30,7 @@ _REFUSALS = (429, 503)
 
 
 class RequestId:
-    """Gives every request an id, a span and, if wanted, a log line; a fault gets a fixed text.
+    """Gives every request an id and, if wanted, a log line; a fault gets a fixed text.
 
     While the service drains, every answer closes its connection, so that none is left idle when
     the service ends: a request sent on such a one would be lost.
@@ -57,11 +57,12 @@ class RequestId:
         request_id = _request_id(headers.get("x-request-id", ""))
         scope.setdefault("state", {})["request_id"] = request_id
         token = REQUEST_ID.set(request_id)
+        trace_token = TRACE_ID.set(find_trace_id(headers.get("traceparent", "")))
         try:
-            with request_span(f"{scope['method']} {scope['path']}", headers):
-                await self._answer(scope, receive, send, request_id)
+            await self._answer(scope, receive, send, request_id)
         finally:
             REQUEST_ID.reset(token)
+            TRACE_ID.reset(trace_token)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         start, status, is_theirs = time.perf_counter(), 0, False
@@ -99,7 +100,6 @@ class RequestId:
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         if status in _REFUSALS and scope["method"] == "POST":
             self._metrics.refusal.observe(seconds)
-        note_on_span({"http.response.status_code": status})
         if self._log_requests:
             fields = {
                 "method": scope["method"], "path": scope["path"], "status": status,

@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
 
 from tests.images import png
 from twonines.serving.app import create_app
@@ -106,6 +111,30 @@ def test_formats_show_exceptions_and_fields() -> None:
     assert line["request_id"] == "r2" and line["time"].endswith("+00:00")
     text = TextFormatter().format(record)
     assert "ERROR what 1 request_id=r2 path=/x\n" in text and "ValueError: why" in text
+
+
+def test_spans_lie_below_the_callers_where_an_sdk_is_set_up(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    with client_of(tiny_model) as client:
+        assert inspect(client, traceparent=PARENT)[0] == 200
+        assert not kept.get_finished_spans()
+        monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+        assert inspect(client, traceparent=PARENT)[0] == 200
+        client.app.state.service.batcher._in_flight = 10_000  # type: ignore[attr-defined]
+        assert inspect(client)[0] == 429
+        client.app.state.service.batcher._in_flight = 0  # type: ignore[attr-defined]
+    spans = kept.get_finished_spans()
+    answered, refused = (span for span in spans if span.kind is SpanKind.SERVER)
+    assert answered.name == "POST /v1/inspect" and answered.parent is not None
+    assert format(answered.context.trace_id, "032x") == TRACE
+    assert format(answered.parent.span_id, "016x") == PARENT.split("-")[2]
+    times = next(span.attributes for span in spans if span.name == "fastapi.endpoint")
+    assert times and float(str(times["twonines.compute"])) > 0
+    assert refused.attributes and refused.attributes["http.response.status_code"] == 429
 
 
 @pytest.mark.parametrize(
