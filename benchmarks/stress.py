@@ -156,23 +156,29 @@ def _refusals_within(service: Service, limit: str) -> float:
 
 
 def overload(model: Path, seconds: float, _: int) -> Result:
-    """300 % of the peak: goodput, refusals, and memory over time."""
+    """300 % of the peak: goodput, refusals, and memory over time.
+
+    The peak is measured before and after, since the machine's pace changes meanwhile.
+    """
     with running(model, "--queue-size", "64") as service:
+
+        def peak() -> float:
+            return _load(service, 32, seconds / 2, None)[0][200] / (seconds / 2)
+
         _load(service, 32, min(5.0, seconds), None)
-        peak = _load(service, 32, seconds, None)[0][200] / seconds
-        before = service.memory_mib()
-        statuses, latencies = _load(service, 192, seconds, 3 * peak)
-        sent = sum(statuses.values())
-        goodput = statuses[200] / seconds / peak
-        within = _refusals_within(service, "0.01")
+        first, before = peak(), service.memory_mib()
+        statuses, latencies = _load(service, 192, seconds, 3 * first)
+        within, after = _refusals_within(service, "0.01"), service.memory_mib()
+        peaks = [first, peak()]
+        goodput = statuses[200] / seconds / statistics.mean(peaks)
         shown: dict[str, Any] = {
-            "peak_per_second": peak,
-            "offered_per_second": sent / seconds,
+            "peaks_per_second": peaks,
+            "offered_per_second": sum(statuses.values()) / seconds,
             "goodput_of_peak": goodput,
             "statuses": dict(statuses),
             "refused_within_10_ms": within,
             "p99_s": float(np.quantile(latencies, 0.99)),
-            "memory_mib": [before, service.memory_mib()],
+            "memory_mib": [before, after],
         }
     return set(statuses) <= {200, 429} and goodput >= 0.9 and within >= 0.99, shown
 
