@@ -18,7 +18,7 @@ from twonines.models.providers import (
     available_threads,
     open_runtime,
 )
-from twonines.models.session import InspectionSession
+from twonines.models.session import SLOW_RUNS, InspectionSession
 from twonines.models.tuning import TunedChoice
 from twonines.types import Image
 
@@ -160,7 +160,8 @@ def time_all(
     with ThreadPoolExecutor(available_threads()) as pool:
         for number, one in enumerate(timings):
             tell("warm-up", number, len(timings))
-            _run(one, whole, pool)  # the first run of a size is slow
+            for _ in range(SLOW_RUNS):
+                _run_once(one, whole, pool)
             one.seconds = [_run(one, whole, pool)]
         tell("warm-up", len(timings), len(timings))
         timings[:] = [one for one in timings if _may_serve(one, options)]

@@ -37,6 +37,8 @@ from twonines.types import Image
 log = logging.getLogger(__name__)
 Provider = Literal["auto", "cpu", "openvino"]
 PROVIDERS: tuple[Provider, ...] = ("auto", "cpu", "openvino")
+SLOW_RUNS = 2
+"""Slow runs of a batch size: ONNX Runtime plans its memory in one, and takes it in the next."""
 _MAX_SHIFT = 1e-3
 
 

@@ -8,14 +8,14 @@ from typing import cast
 import numpy as np
 
 from twonines.errors import ModelFileError
-from twonines.models.session import InspectionSession, Provider
+from twonines.models.session import SLOW_RUNS, InspectionSession, Provider
 
 
 def warm(session: InspectionSession, counts: Iterable[int]) -> dict[int, float]:
-    """Run the session with each of these batch sizes: the first run of a size is slow.
+    """Run the session with each of these batch sizes, until it is as fast as it will be.
 
     Returns:
-        Seconds of a second run of each, shared among the runs that may go on at once.
+        Seconds of a warm run of each, shared among the runs that may go on at once.
     """
     seconds = {}
     for count in counts:
@@ -24,7 +24,8 @@ def warm(session: InspectionSession, counts: Iterable[int]) -> dict[int, float]:
         beside = session.streams > 1
         if beside:
             session.run(images, references)
-        session.run(images, references, beside=beside)
+        for _ in range(SLOW_RUNS):
+            session.run(images, references, beside=beside)
         start = time.perf_counter()
         session.run(images, references, beside=beside)
         seconds[count] = (time.perf_counter() - start) / session.streams
