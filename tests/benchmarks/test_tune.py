@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from twonines.models.decision import decide
 from twonines.models.onnx_file import read_card
 from twonines.models.outputs import Outputs
 from twonines.models.providers import Variant, open_runtime
-from twonines.models.session import InspectionSession
+from twonines.models.session import SLOW_RUNS, InspectionSession
 from twonines.models.tuning import reduced_path
 from twonines.serving.loaded import LoadedModel
 from twonines.serving.metrics import Metrics
@@ -205,6 +206,23 @@ def test_running_again_counts_in_the_pace() -> None:
         timing_module._price_rechecks([exact, fast])
     assert fast.run_ms == (4.0 + 8 * 0.25 * 1.0) * 1e3 and exact.run_ms == 1e3
     assert fast.per_second == 8 / 6
+
+
+def test_the_slow_first_runs_of_a_batch_size_are_not_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: Counter[int] = Counter()
+
+    def slow_at_first(one: Timing, *_: object) -> float:
+        runs[id(one)] += 1
+        return 9.0 if runs[id(one)] <= SLOW_RUNS else 1.0
+
+    monkeypatch.setattr(timing_module, "_run_once", slow_at_first)
+    tuned = tune(write_tiny_model(tmp_path / "m.onnx", tiny_card()), [], FAST)
+    rows = [row for row in tuned.rows if "low" in row]
+    assert len(rows) > 3
+    for row in rows:
+        assert row["low"] == row["high"] == row["streams"] * row["max_batch_size"]
 
 
 def test_what_is_hopeless_after_the_warm_up_is_not_timed_again() -> None:

@@ -2,6 +2,8 @@
 
 import math
 import threading
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,9 +15,10 @@ from tests.conftest import tiny_card, write_tiny_model
 from tests.images import png
 from twonines.errors import OverloadedError
 from twonines.models.certificate import WatchCut
-from twonines.models.session import InspectionSession
+from twonines.models.session import SLOW_RUNS, InspectionSession
 from twonines.serving.app import create_app
 from twonines.serving.intake import Picture
+from twonines.serving.loading import warm
 from twonines.serving.roster import Entry
 from twonines.serving.service import Service
 from twonines.settings import ServeSettings
@@ -157,6 +160,22 @@ def test_what_batches_cost_is_known_before_the_first_picture(tmp_path: Path) -> 
     with opened(tmp_path) as client:
         active = entry(client, "a").active
         assert active and active.batcher.cost.seconds(1, 8) > 0
+
+
+def test_what_batches_cost_is_taken_from_a_warm_run(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, run, clock = InspectionSession.load(tiny_model), InspectionSession.run, [0.0]
+    seen: Counter[int] = Counter()
+
+    def slow_at_first(self: InspectionSession, images: Any, *rest: Any, **how: Any) -> Any:
+        seen[len(images)] += 1
+        clock[0] += 9.0 if seen[len(images)] <= SLOW_RUNS else 0.25
+        return run(self, images, *rest, **how)
+
+    monkeypatch.setattr(InspectionSession, "run", slow_at_first)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    assert warm(session, (1, 4)) == {1: 0.25, 4: 0.25}
 
 
 def test_a_broken_session_is_told_and_replaced_by_activate(tmp_path: Path) -> None:
