@@ -52,8 +52,9 @@ def create_app(settings: ServeSettings) -> FastAPI:
         insecure=settings.insecure_no_login,
     )
     app.add_middleware(
-        Turnstile, models=lambda: service.models, settings=settings, metrics=service.metrics
-    )
+        Turnstile, models=lambda: service.models, timeout_s=settings.request_timeout_s,
+        metrics=service.metrics,
+    )  # fmt: skip
     app.add_middleware(
         RequestId,
         metrics=service.metrics,

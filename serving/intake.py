@@ -72,7 +72,7 @@ class _Parser(MultiPartParser):
 
 def is_form(headers: Mapping[str, str]) -> bool:
     """Whether the body holds named parts."""
-    return headers.get("content-type", "").startswith("multipart/")
+    return headers.get("content-type", "").lower().startswith("multipart/")
 
 
 def read_timeout_s(headers: Mapping[str, str], settings: ServeSettings) -> float:

@@ -28,7 +28,9 @@ class Metrics:
     def __init__(self) -> None:
         """Register all metrics."""
         self.registry = CollectorRegistry()
-        self.request = self._seconds("request", "From the first byte to the answer")
+        self.request = self._seconds(
+            "request", "From the first byte to the answer, of what was not refused at once"
+        )
         self.refusal = self._seconds("refusal", "From a request's start to its 429 or 503")
         self.decode_queue = self._seconds("decode_queue", "Wait of a picture for a decoder")
         self.decode = self._seconds("decode", "Decode of one picture")

@@ -56,13 +56,10 @@ class RequestId:
         headers = Headers(scope=scope)
         request_id = _request_id(headers.get("x-request-id", ""))
         scope.setdefault("state", {})["request_id"] = request_id
-        token = REQUEST_ID.set(request_id)
-        trace_token = TRACE_ID.set(find_trace_id(headers.get("traceparent", "")))
-        try:
-            await self._answer(scope, receive, send, request_id)
-        finally:
-            REQUEST_ID.reset(token)
-            TRACE_ID.reset(trace_token)
+        # Not reset: each request has a task, and so a context, of its own.
+        REQUEST_ID.set(request_id)
+        TRACE_ID.set(find_trace_id(headers.get("traceparent", "")))
+        await self._answer(scope, receive, send, request_id)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         start, status, is_theirs = time.perf_counter(), 0, False

@@ -11,6 +11,7 @@ from typing import Self
 from twonines.errors import (
     ModelFileError,
     NotReadyError,
+    OverloadedError,
     SettingsError,
     TwoninesError,
     UnknownError,
@@ -240,6 +241,25 @@ class Roster:
         """
         if name or not is_form or len(self._entries) < 2:
             self.find(name, version).batcher.admit(deadline=deadline)
+
+    def find_overload(self, deadline: float) -> OverloadedError | None:
+        """What the model says that takes pictures soonest, where every model refuses them now.
+
+        None where one takes them, or refuses them for another reason than its load.
+        """
+        soonest: OverloadedError | None = None
+        for entry in self._entries.values():
+            if entry.active is None:
+                continue
+            try:
+                entry.active.batcher.admit(deadline=deadline)
+                return None
+            except OverloadedError as exc:
+                if soonest is None or exc.retry_after_s < soonest.retry_after_s:
+                    soonest = exc
+            except TwoninesError:
+                return None
+        return soonest
 
     def shadow_of(self, loaded: LoadedModel) -> Shadow | None:
         """What runs beside ``loaded``, where that is active."""

@@ -4,60 +4,59 @@ import re
 import time
 from collections.abc import Callable
 
-from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from twonines.errors import OverloadedError, TwoninesError
-from twonines.serving.intake import is_form, read_timeout_s
+from twonines.errors import NotReadyError, OverloadedError
 from twonines.serving.metrics import Metrics
 from twonines.serving.middleware import INSPECT_PATH, reject
 from twonines.serving.roster import Roster
-from twonines.settings import ServeSettings
 
-_INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
+_BRINGS_PICTURES = re.compile(
+    rf"{INSPECT_PATH}|/v2/models/[^/]+(?:/versions/[^/]+)?/infer", re.ASCII
+)
+_BUSY = "queue: no model has room for a picture now, or would answer it in time"
 
 
 class Turnstile:
-    """Refuses pictures that would wait too long.
+    """Refuses pictures while every model would refuse them.
 
     Login, routes and what an endpoint does beforehand cost more than the refusal itself; at several
     times the load that the service can take, they would take the processor from the pictures that
-    were let in. Who is refused so need not have logged in, and learns only that the service is
-    busy. Whatever else speaks against a request is told by its route, to those who may know it.
+    were let in. So nothing of the request is looked at but its path: who is refused need not have
+    logged in, and must learn no more than that the service is busy.
     """
 
     def __init__(
-        self, app: ASGIApp, *, models: Callable[[], Roster], settings: ServeSettings,
-        metrics: Metrics,
-    ) -> None:  # fmt: skip
-        """Wrap ``app``."""
-        self._app, self._models, self._settings, self._metrics = app, models, settings, metrics
+        self, app: ASGIApp, *, models: Callable[[], Roster], timeout_s: float, metrics: Metrics
+    ) -> None:
+        """Wrap ``app``.
+
+        Args:
+            app: what is spared.
+            models: what may be full.
+            timeout_s: the longest that any request may take.
+            metrics: counts what is refused.
+        """
+        self._app, self._models = app, models
+        self._timeout_s, self._metrics = timeout_s, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request through, or refuse it."""
-        try:
-            if scope["type"] == "http" and scope["method"] == "POST":
-                self._look(scope)
-        except OverloadedError as exc:
-            await reject(Request(scope), exc, self._metrics)(scope, receive, send)
-        else:
+        overload = self._find_overload(scope)
+        if overload is None:
             await self._app(scope, receive, send)
+        else:
+            busy = OverloadedError(_BUSY, overload.retry_after_s)
+            await reject(Request(scope), busy, self._metrics)(scope, receive, send)
 
-    def _look(self, scope: Scope) -> None:
-        start, path = time.perf_counter(), scope["path"]
-        infer = None if path == INSPECT_PATH else _INFER.fullmatch(path)
-        if path != INSPECT_PATH and infer is None:
-            return
-        headers = Headers(scope=scope)
+    def _find_overload(self, scope: Scope) -> OverloadedError | None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            return None
+        if not _BRINGS_PICTURES.fullmatch(scope["path"]):
+            return None
         try:
-            deadline = start + read_timeout_s(headers, self._settings)
-            if infer:
-                self._models().admit(infer[1], deadline, version=infer[2])
-            else:
-                name = QueryParams(scope["query_string"]).get("model")
-                self._models().admit(name, deadline, is_form=is_form(headers))
-        except OverloadedError:
-            raise
-        except TwoninesError:
-            return
+            models = self._models()
+        except NotReadyError:
+            return None
+        return models.find_overload(time.perf_counter() + self._timeout_s)

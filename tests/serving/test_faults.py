@@ -74,7 +74,7 @@ def test_full_queue_answers_429_and_when_to_return(tiny_model: Path, gate: Gate)
         answer = client.post("/v1/inspect", files={"file": ("a.png", png(0))})
         assert answer.status_code == 429
         assert int(answer.headers["retry-after"]) >= 1
-        assert "at most 4" in answer.json()["error"]
+        assert "no model has room" in answer.json()["error"]
         assert client.get("/readyz").status_code == 200
         gate.open.set()
         assert [w.result(10) for w in waiting] == [200] * 4

@@ -1,5 +1,6 @@
 """The commands, and when the service starts at all."""
 
+import gc
 import subprocess
 import sys
 from collections.abc import Callable
@@ -106,8 +107,11 @@ def test_the_database_is_opened_once(
     data = tmp_path / "data"
     values = {"model": tiny_model, "host": "0.0.0.0", "port": 0, "data_dir": data}
     values["execution_provider"] = "cpu"
+    gc.unfreeze()
     run_server(ServeSettings.model_validate(values))
     assert opened == [f"sqlite:///{data / 'twonines.db'}"]
+    assert gc.get_freeze_count() > 10_000  # what stays is no work for the collector
+    gc.unfreeze()
 
 
 def test_the_command_ends_with_the_text(tiny_model: Path) -> None:
