@@ -2,15 +2,15 @@
 
 import logging
 import math
+import os
 import time
-import uuid
 from collections.abc import Callable
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -64,27 +64,25 @@ class RequestId:
     async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         start, status, is_theirs = time.perf_counter(), 0, False
 
-        async def send_in_one_form(message: Message) -> None:
-            nonlocal is_theirs
-            if message["type"] == "http.response.start" and _is_plain_413(message):
-                is_theirs = True
-                body = {"error": _TOO_LARGE, "request_id": request_id}
-                await JSONResponse(body, 413)(scope, receive, send_with_id)
-            elif not is_theirs:
-                await send_with_id(message)
-
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_theirs
             if message["type"] == "http.response.start":
+                if _is_plain_413(message):
+                    body = {"error": _TOO_LARGE, "request_id": request_id}
+                    await JSONResponse(body, 413)(scope, receive, send_with_id)
+                    is_theirs = True
+                    return
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request_id
+                headers = [*message["headers"], (b"x-request-id", request_id.encode("latin-1"))]
                 if self._is_draining():
-                    headers["Connection"] = "close"
+                    headers.append((b"connection", b"close"))
+                message["headers"] = headers
+            elif is_theirs:
+                return
             await send(message)
 
         try:
-            await self._app(scope, receive, send_in_one_form)
+            await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
             log.info("the client has gone")
         except Exception:
@@ -107,14 +105,15 @@ class RequestId:
 
 def _is_plain_413(message: Message) -> bool:
     """Whether it is the answer of the framework's own limit, which knows no JSON."""
-    kind = Headers(raw=message["headers"]).get("content-type", "")
-    return message["status"] == 413 and kind.startswith("text/plain")
+    if message["status"] != 413:
+        return False
+    return Headers(raw=message["headers"]).get("content-type", "").startswith("text/plain")
 
 
 def _request_id(given: str) -> str:
     """The client's id where it is harmless in a header and a log, else a new one."""
     fine = 0 < len(given) <= _MAX_ID and given.isascii() and given.isprintable()
-    return given if fine else uuid.uuid4().hex
+    return given if fine else os.urandom(16).hex()
 
 
 def add_errors(app: FastAPI, metrics: Metrics) -> None:
