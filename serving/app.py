@@ -70,10 +70,10 @@ def create_app(settings: ServeSettings) -> FastAPI:
         start = time.perf_counter()
         metrics = service.metrics
         with metrics.requests.track_inprogress(), metrics.request.time():
-            deadline, models = start + read_timeout_s(request.headers, settings), service.models
+            deadline, models = start + read_timeout_s(request, settings), service.models
             # Before the body is read, which alone may name the model where it is a form.
             model = request.query_params.get("model")
-            models.admit(model, deadline, is_form=is_form(request.headers))
+            models.admit(model, deadline, is_form=is_form(request))
             service.admit(request.state.person)
             with service.uploads.hold() as held:
                 upload = await read_upload(request, settings, held)

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -70,18 +70,22 @@ class _Parser(MultiPartParser):
         return form
 
 
-def is_form(headers: Mapping[str, str]) -> bool:
+def is_form(request: Request) -> bool:
     """Whether the body holds named parts."""
-    return headers.get("content-type", "").lower().startswith("multipart/")
+    return _kind(request).startswith("multipart/")
 
 
-def read_timeout_s(headers: Mapping[str, str], settings: ServeSettings) -> float:
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
+def read_timeout_s(request: Request, settings: ServeSettings) -> float:
     """Seconds that the client will wait; the service's own limit where that is less.
 
     Raises:
         SettingsError: the header is no number of milliseconds.
     """
-    given = headers.get(TIMEOUT_HEADER)
+    given = request.headers.get(TIMEOUT_HEADER)
     if given is None:
         return settings.request_timeout_s
     if not _DIGITS.fullmatch(given) or not int(given):
@@ -134,7 +138,7 @@ async def _in_time(settings: ServeSettings) -> AsyncGenerator[None, None]:
 
 
 async def _read(request: Request, settings: ServeSettings, held: Held) -> Upload:
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    kind = _kind(request)
     whole = min(settings.max_body_bytes, settings.max_inflight_bytes)
     if kind == "multipart/form-data":
         return await _read_form(request, settings, _bounded(request, whole, held))

@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import re
 import time
 from collections.abc import Callable
 
@@ -22,7 +23,7 @@ from twonines.serving.tracing import find_trace_id
 
 log = logging.getLogger(__name__)
 INSPECT_PATH = "/v1/inspect"
-INFER_END = "/infer"
+_BRINGS_PICTURES = re.compile(rf"{INSPECT_PATH}|/v2/models/[^/]+(?:/versions/[^/]+)?/infer")
 _FAULT = "an internal fault; the log has the details under this request id"
 _TOO_LARGE = "body: must be smaller for this route"
 _MAX_ID = 128
@@ -143,11 +144,15 @@ def add_errors(app: FastAPI, metrics: Metrics) -> None:
         return _plain(request, str(exc.detail), exc.status_code, dict(exc.headers or {}))
 
 
+def brings_pictures(scope: Scope) -> bool:
+    """Whether the request asks for verdicts."""
+    return scope["method"] == "POST" and _BRINGS_PICTURES.fullmatch(scope["path"]) is not None
+
+
 def reject(request: Request, exc: TwoninesError, metrics: Metrics) -> JSONResponse:
     """The answer for an error of ours, counted where pictures were brought."""
-    path = request.scope["path"]
     # A probe that finds us not ready is no rejection.
-    if path == INSPECT_PATH or path.endswith(INFER_END):
+    if brings_pictures(request.scope):
         metrics.rejected.labels(type(exc).__name__).inc()
     return error_answer(request, exc)
 

@@ -1,6 +1,5 @@
 """Turns away what an overloaded service has no time for, before anything else is done for it."""
 
-import re
 import time
 from collections.abc import Callable
 
@@ -9,12 +8,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from twonines.errors import NotReadyError, OverloadedError
 from twonines.serving.metrics import Metrics
-from twonines.serving.middleware import INSPECT_PATH, reject
+from twonines.serving.middleware import brings_pictures, reject
 from twonines.serving.roster import Roster
 
-_BRINGS_PICTURES = re.compile(
-    rf"{INSPECT_PATH}|/v2/models/[^/]+(?:/versions/[^/]+)?/infer", re.ASCII
-)
 _BUSY = "queue: no model has room for a picture now, or would answer it in time"
 
 
@@ -51,9 +47,7 @@ class Turnstile:
             await reject(Request(scope), busy, self._metrics)(scope, receive, send)
 
     def _find_overload(self, scope: Scope) -> OverloadedError | None:
-        if scope["type"] != "http" or scope["method"] != "POST":
-            return None
-        if not _BRINGS_PICTURES.fullmatch(scope["path"]):
+        if scope["type"] != "http" or not brings_pictures(scope):
             return None
         try:
             models = self._models()

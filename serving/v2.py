@@ -99,7 +99,7 @@ def add_v2(app: FastAPI, service: Service) -> None:
 
 async def _infer(service: Service, request: Request, name: str, version: str | None) -> Response:
     start, settings, models = time.perf_counter(), service.settings, service.models
-    deadline = start + read_timeout_s(request.headers, settings)
+    deadline = start + read_timeout_s(request, settings)
     models.admit(name, deadline, version=version)  # before the body is read
     service.admit(request.state.person)
     with service.uploads.hold() as held:

@@ -165,17 +165,22 @@ def test_what_batches_cost_is_known_before_the_first_picture(tmp_path: Path) -> 
 def test_what_batches_cost_is_taken_from_a_warm_run(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session, run, clock = InspectionSession.load(tiny_model), InspectionSession.run, [0.0]
-    seen: Counter[int] = Counter()
+    session = InspectionSession.load(tiny_model, execution_provider="cpu", beside=True)
+    run, clock = InspectionSession.run, [0.0]
+    seen: Counter[tuple[int, bool]] = Counter()
 
-    def slow_at_first(self: InspectionSession, images: Any, *rest: Any, **how: Any) -> Any:
-        seen[len(images)] += 1
-        clock[0] += 9.0 if seen[len(images)] <= SLOW_RUNS else 0.25
-        return run(self, images, *rest, **how)
+    def slow_at_first(
+        self: InspectionSession, images: Any, *rest: Any, beside: bool = False
+    ) -> Any:
+        seen[len(images), beside] += 1
+        clock[0] += 9.0 if seen[len(images), beside] <= SLOW_RUNS else 0.25
+        return run(self, images, *rest, beside=beside)
 
     monkeypatch.setattr(InspectionSession, "run", slow_at_first)
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    assert warm(session, (1, 4)) == {1: 0.25, 4: 0.25}
+    assert warm(session, (1, 4)) == {1: 0.25 / session.streams, 4: 0.25 / session.streams}
+    ways = {False, session.streams > 1}
+    assert all(seen[size, way] >= SLOW_RUNS for size in (1, 4) for way in ways)
 
 
 def test_a_broken_session_is_told_and_replaced_by_activate(tmp_path: Path) -> None:
@@ -238,17 +243,20 @@ def test_of_several_models_a_raw_body_is_refused_before_it_is_read(tmp_path: Pat
     with opened(tmp_path, default_model="a") as client:
         active = entry(client, "a").active
         assert active
+        asked: list[object] = []
 
         def full(*_: object, **__: object) -> NoReturn:
+            asked.append(1)
             raise OverloadedError("queue: full", 1.0)
 
         active.batcher.admit = full  # type: ignore[method-assign]
         raw = client.post("/v1/inspect", content=b"no picture", headers={"content-type": "image/x"})
-        assert raw.status_code == 429
+        assert raw.status_code == 429 and asked == [1, 1]  # whether all are full, and for itself
         # A form may name b.
         files = {"file": ("b.png", png(CALM))}
         form = client.build_request("POST", "/v1/inspect", files=files, data={"model": "b"})
         assert client.send(form).status_code == 200
+        assert asked == [1, 1, 1]
         kind = form.headers["content-type"].replace("multipart/form-data", "Multipart/Form-Data")
         odd = client.post("/v1/inspect", content=form.read(), headers={"content-type": kind})
         assert odd.status_code == 200
