@@ -18,14 +18,14 @@ class Plan:
     """What is the same for every set of a table.
 
     ``epochs`` and ``minutes`` bound a recipe that trains for as long as it is given; None is its
-    own default. ``batch_size`` is of its steps.
+    own default, also of ``batch_size``, the pictures in a step.
     """
 
     task: TaskChoice = "auto"
     input_size: InputSize | None = None
     epochs: int | None = None
     minutes: float | None = None
-    batch_size: int = 16
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

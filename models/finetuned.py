@@ -60,9 +60,9 @@ class FinetunedModel(nn.Module):
         anything = any_kind(raw.places)
         outputs = (*self._scores(raw, anything), torch.sigmoid(anything),
                    self.novelty(raw.embedding), raw.places.argmax(1) + first)  # fmt: skip
-        if raw.centres is None or raw.sides is None:
+        if raw.box_kinds is None or raw.edges is None:
             return outputs
-        boxes, box_scores, kinds = find_boxes(raw.centres, raw.sides, self.size)
+        boxes, box_scores, kinds = find_boxes(raw.box_kinds, raw.edges, self.size)
         return (*outputs, boxes, box_scores, kinds + first)
 
     def _scores(self, raw: Raw, anything: Tensor) -> tuple[Tensor, Tensor]:

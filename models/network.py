@@ -16,13 +16,19 @@ WIDTH = 48
 """Channels of the decoder."""
 STRIDE = 4
 """Input pixels to a place of the decoder; the map has twice its resolution."""
-SIDE_UNIT = 16.0
-"""Pixels that one unit of the box head means."""
+BOX_WIDTH = 64
+"""Channels of the box heads."""
+BOX_STRIDES = (8, 16, 32)
+"""Input pixels to a place of each box head: small defects are framed by the first, large by all."""
+BINS = 16
+"""Distances from a place to an edge that a box head tells apart, in its strides."""
 _LEVELS = (1, 2, 4, 6)
 """Stages whose outputs the decoder takes, at strides 4, 8, 16 and 32."""
 _MAP_PRIOR = -5.0
-_CENTRE_PRIOR = -4.0
+_BOX_PRIOR = -4.6
 """First logits of every place: nearly all places are good."""
+_EDGE_PRIOR = -0.25
+"""First slope of an edge's logits: most edges are a few strides away."""
 _GREY = (0.299, 0.587, 0.114)
 
 
@@ -50,8 +56,9 @@ class Raw(NamedTuple):
 
     ``embedding`` (N, D); logits ``defect`` (N,), ``kinds`` (N, n), ``bags`` (N, n), the mean of
     each kind's loudest places, and ``places`` (N, n, h, w) at half the input's resolution.
-    A detector adds logits ``centres`` (N, n, h, w) and distances ``sides`` (N, 4, h, w) from a
-    place to the left, top, right and bottom edge in input pixels, at stride 4.
+    A detector adds, for its P places at :data:`BOX_STRIDES`, logits ``box_kinds`` (N, n, P) and
+    ``edges`` (N, 4, BINS, P), logits of the distances from a place to the left, top, right and
+    bottom edge of its box, in strides.
     """
 
     embedding: Tensor
@@ -59,8 +66,8 @@ class Raw(NamedTuple):
     kinds: Tensor
     bags: Tensor
     places: Tensor
-    centres: Tensor | None
-    sides: Tensor | None
+    box_kinds: Tensor | None
+    edges: Tensor | None
 
     def signs(self, anything: Tensor) -> Tensor:
         """What tells defective from good, (N, 3) logits, as ``anything`` (N, h, w) of the map.
@@ -69,7 +76,7 @@ class Raw(NamedTuple):
         highest of a detector's boxes, else 0.
         """
         loudest_box = (
-            torch.zeros_like(self.defect) if self.centres is None else self.centres.amax((1, 2, 3))
+            torch.zeros_like(self.defect) if self.box_kinds is None else self.box_kinds.amax((1, 2))
         )
         return torch.stack([self.defect, anything.amax((1, 2)), loudest_box], 1)
 
@@ -100,7 +107,9 @@ class DefectNetwork(nn.Module):
         # The map speaks for the picture from the start.
         self.defect_gain = nn.Parameter(torch.tensor(0.5))
         self.kind_gain = nn.Parameter(torch.tensor(0.5))
-        self.box_head = BoxHead(count) if layout.detect else None
+        self.box_heads = (
+            nn.ModuleList(BoxHead(count) for _ in BOX_STRIDES) if layout.detect else None
+        )
 
     def settle(self) -> "DefectNetwork":
         """End training: nothing is a parameter of batch norm in the backbone any more."""
@@ -115,7 +124,7 @@ class DefectNetwork(nn.Module):
             references: the same of aligned parts without defects, for a network of pairs.
         """
         levels, deep = self._levels(self._input(images, references))
-        fine = self.decoder(levels)  # (N, WIDTH, h, w)
+        fine, *coarser = self.decoder(levels)  # (N, WIDTH, h, w) each
         places = self.map_head(fine)
         bags = loudest(places)
         embedding = deep.mean((2, 3))
@@ -123,8 +132,14 @@ class DefectNetwork(nn.Module):
         defect = self.defect_head(pooled)[:, 0] + self.defect_gain * bags.amax(1)
         kinds = self.kind_head(pooled) + self.kind_gain * bags
         double = functional.interpolate(places, scale_factor=2, mode="bilinear")
-        centres, sides = self.box_head(fine) if self.box_head is not None else (None, None)
-        return Raw(embedding, defect, kinds, bags, double, centres, sides)
+        return Raw(embedding, defect, kinds, bags, double, *self._boxes(coarser))
+
+    def _boxes(self, levels: list[Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        if self.box_heads is None:
+            return None, None
+        said = [head(level) for head, level in zip(self.box_heads, levels, strict=True)]
+        kinds, edges = zip(*said, strict=True)
+        return torch.cat(kinds, 2), torch.cat(edges, 3)
 
     def _input(self, images: Tensor, references: Tensor | None) -> Tensor:
         """(N, 3, H, W): the colours, or grey picture, grey reference and how far they differ.
@@ -158,34 +173,38 @@ class Decoder(nn.Module):
         self.laterals = nn.ModuleList(nn.Conv2d(width, WIDTH, 1) for width in widths)
         self.fuses = nn.ModuleList(_conv(WIDTH, WIDTH) for _ in widths)
 
-    def forward(self, levels: list[Tensor]) -> Tensor:
-        """Levels finest first -> (N, WIDTH, h, w) of the finest."""
+    def forward(self, levels: list[Tensor]) -> list[Tensor]:
+        """Levels finest first -> (N, WIDTH, h, w) of each, finest first."""
         steps = list(zip(self.laterals, self.fuses, levels, strict=True))[::-1]
-        x: Tensor | None = None
+        made: list[Tensor] = []
         for lateral, fuse, level in steps:
             here = lateral(level)
-            if x is not None:
-                here = here + functional.interpolate(x, size=here.shape[-2:], mode="bilinear")
-            x = fuse(here)
-        assert x is not None
-        return x
+            if made:
+                here = here + functional.interpolate(
+                    made[-1], size=here.shape[-2:], mode="bilinear"
+                )
+            made.append(fuse(here))
+        return made[::-1]
 
 
 class BoxHead(nn.Module):
-    """Centres and box sides at every place (Liu et al. 2020, TTFNet)."""
+    """Kinds and edges at every place of one level, apart (Feng et al. 2021, TOOD)."""
 
     def __init__(self, count: int) -> None:
         """``count`` kinds of defect."""
         super().__init__()
-        last = nn.Conv2d(WIDTH, count, 1)
-        nn.init.normal_(last.weight, std=0.01)
-        nn.init.constant_(_bias(last), _CENTRE_PRIOR)
-        self.centre = nn.Sequential(_conv(WIDTH, WIDTH), last)
-        self.side = nn.Sequential(_conv(WIDTH, WIDTH), nn.Conv2d(WIDTH, 4, 1))
+        named, framed = nn.Conv2d(BOX_WIDTH, count, 1), nn.Conv2d(BOX_WIDTH, 4 * BINS, 1)
+        nn.init.normal_(named.weight, std=0.01)
+        nn.init.constant_(_bias(named), _BOX_PRIOR)
+        with torch.no_grad():
+            _bias(framed).copy_(_EDGE_PRIOR * torch.arange(BINS).repeat(4))
+        self.kind = nn.Sequential(_conv(WIDTH, BOX_WIDTH), _conv(BOX_WIDTH, BOX_WIDTH), named)
+        self.edge = nn.Sequential(_conv(WIDTH, BOX_WIDTH), _conv(BOX_WIDTH, BOX_WIDTH), framed)
 
-    def forward(self, fine: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, n, h, w) and distances (N, 4, h, w) in input pixels."""
-        return self.centre(fine), functional.softplus(self.side(fine)) * SIDE_UNIT
+    def forward(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of kinds (N, n, h w) and of edges (N, 4, BINS, h w)."""
+        edges = self.edge(level).flatten(2)
+        return self.kind(level).flatten(2), edges.unflatten(1, (4, BINS))
 
 
 def any_kind(places: Tensor) -> Tensor:

@@ -67,8 +67,8 @@ def ask(
         )
         with torch.inference_mode():
             raw = network(images, others)
-            if raw.centres is not None and raw.sides is not None:
-                found = [part.numpy() for part in find_boxes(raw.centres, raw.sides, size)]
+            if raw.box_kinds is not None and raw.edges is not None:
+                found = [part.numpy() for part in find_boxes(raw.box_kinds, raw.edges, size)]
                 boxes += list(zip(*found, strict=True))
             anything = any_kind(raw.places)
             signs.append(raw.signs(anything).numpy())

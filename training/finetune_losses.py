@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision.ops import generalized_box_iou_loss
 
-from twonines.models.detector import place_centres
 from twonines.models.network import Raw, any_kind
+from twonines.training.finetune_boxes import box_losses
 from twonines.training.finetune_data import Batch
 from twonines.training.finetune_labels import UNKNOWN
 
@@ -16,10 +15,9 @@ NAMING = 0.3
 """Weight of the map's kinds beside its places."""
 LEAST_PLACES = 20
 """The focal loss is a mean over marked places; a batch with fewer must not be shouted at."""
-ALPHA = 0.54
-"""Share of a box's sides that its Gaussian covers (Liu et al. 2020, TTFNet)."""
-WEIGHTS = {"picture": 1.0, "kind": 0.5, "map": 1.0, "bag": 0.2, "centre": 1.0, "side": 5.0}
-"""Centres and sides as in TTFNet (Liu et al. 2020)."""
+WEIGHTS = {
+    "picture": 1.0, "kind": 0.5, "map": 1.0, "bag": 0.2, "box_kind": 1.0, "box": 5.0, "edge": 1.0
+}  # fmt: skip
 
 
 def losses(raw: Raw, batch: Batch) -> dict[str, Tensor]:
@@ -31,10 +29,8 @@ def losses(raw: Raw, batch: Batch) -> dict[str, Tensor]:
         "map": map_loss(raw.places, batch.kinds),
         "bag": bag_loss(raw.bags, batch.bags),
     }
-    if raw.centres is not None and raw.sides is not None:
-        heat, owner = centre_targets(raw.centres, batch)
-        found["centre"] = centre_loss(raw.centres[batch.boxed], heat[batch.boxed])
-        found["side"] = side_loss(raw.sides, owner, batch)
+    if raw.box_kinds is not None and raw.edges is not None:
+        found |= box_losses(raw.box_kinds, raw.edges, batch)
     return {name: WEIGHTS[name] * value for name, value in found.items()}
 
 
@@ -91,56 +87,3 @@ def bag_loss(bags: Tensor, targets: Tensor) -> Tensor:
     known = (targets >= 0).to(torch.float32)
     each = functional.binary_cross_entropy_with_logits(bags, targets.clamp(min=0), reduction="none")
     return (each * known).sum() / known.sum().clamp(min=1.0)
-
-
-def centre_targets(centres: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """A Gaussian for each box, and whose box a place belongs to.
-
-    Returns:
-        Heat (N, n, h, w) with 1 at centres, and (2, N, h, w): the index of the box, -1 without,
-        and the weight of the place in it.
-    """
-    number, _, height, width = centres.shape
-    heat = torch.zeros_like(centres, dtype=torch.float32)
-    owner = torch.full((2, number, height, width), -1.0, device=centres.device)
-    middles = place_centres(height, width, centres.device)  # (h, w, 2)
-    sides = batch.boxes[:, 2:] - batch.boxes[:, :2]
-    for index in torch.argsort(sides.prod(1), descending=True).tolist():  # the smallest last
-        picture, kind = int(batch.owners[index]), int(batch.box_kinds[index])
-        box = batch.boxes[index]
-        centre = (box[:2] + box[2:]) / 2
-        distance = (middles - centre).abs()
-        nearest = int(distance.square().sum(2).argmin())
-        row, column = divmod(nearest, width)
-        sigma = (sides[index] * ALPHA / 6).clamp(min=2.0)
-        gauss = torch.exp(-((middles - middles[row, column]) / sigma).square().sum(2) / 2)
-        inside = (distance <= (sides[index] * ALPHA / 2).clamp(min=2.0)).all(2)
-        gauss = gauss * inside
-        heat[picture, kind] = torch.maximum(heat[picture, kind], gauss)
-        owner[0, picture][inside] = float(index)
-        owner[1, picture][inside] = (gauss / gauss.sum().clamp(min=1e-6))[inside]
-    return heat, owner
-
-
-def centre_loss(centres: Tensor, heat: Tensor) -> Tensor:
-    """Focal loss whose negatives fade near a centre (Law & Deng 2018, eq. 1)."""
-    chance = torch.sigmoid(centres)
-    hit = heat == 1.0
-    gain = functional.logsigmoid(centres) * (1 - chance) ** 2 * hit
-    quiet = functional.logsigmoid(-centres) * chance**2 * (1 - heat) ** 4 * ~hit
-    return -(gain.sum() + quiet.sum()) / hit.sum().clamp(min=1)
-
-
-def side_loss(sides: Tensor, owner: Tensor, batch: Batch) -> Tensor:
-    """Generalised IoU (Rezatofighi et al. 2019), each box with the same weight."""
-    picture, row, column = torch.nonzero(owner[0] >= 0, as_tuple=True)
-    if not len(picture):
-        return sides.sum() * 0.0
-    index = owner[0, picture, row, column].long()
-    weight = owner[1, picture, row, column]
-    height, width = sides.shape[-2:]
-    middle = place_centres(height, width, sides.device)[row, column]  # (P, 2)
-    reach = sides[picture, :, row, column]  # (P, 4)
-    boxes = torch.cat([middle - reach[:, :2], middle + reach[:, 2:]], 1)
-    each: Tensor = generalized_box_iou_loss(boxes, batch.boxes[index], reduction="none")
-    return (each * weight).sum() / max(1, len(batch.boxes))

@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from twonines.models.network import DefectNetwork
+from twonines.training.allocator import freed_memory_kept
 from twonines.training.finetune_augment import AugmentPlan
 from twonines.training.finetune_data import Batch, Exercises, Gallery, collate
 from twonines.training.finetune_losses import losses
@@ -35,6 +36,8 @@ DECAY = 0.99
 """Of the average of the weights, a step."""
 WEIGHT_DECAY = 0.02
 CLIP_NORM = 5.0
+WORTH = 0.9
+"""Share of a step's time below which bfloat16 is taken; rounding for less is not worth it."""
 Precision = Any
 """A name that Lightning knows: 32-true or bf16-mixed."""
 
@@ -249,7 +252,10 @@ def fit(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(trainee, lessons, ckpt_path=last if last.exists() else None, weights_only=True)
+        with freed_memory_kept():
+            trainer.fit(
+                trainee, lessons, ckpt_path=last if last.exists() else None, weights_only=True
+            )
     # By name: what callbacks know stays in the processes of the accelerators.
     kept = folder / "best.ckpt" if lessons.held else last
     state = torch.load(kept, map_location="cpu", weights_only=True)["state_dict"]
@@ -280,8 +286,9 @@ def choose_precision(network: DefectNetwork, batch: Batch, repeats: int = 3) -> 
     """
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    plain, reduced = (_step_seconds(network, batch, on, repeats) for on in (False, True))
-    return "bf16-mixed" if reduced < 0.85 * plain else "32-true"
+    with freed_memory_kept():  # as in training
+        plain, reduced = (_step_seconds(network, batch, on, repeats) for on in (False, True))
+    return "bf16-mixed" if reduced < WORTH * plain else "32-true"
 
 
 def _step_seconds(network: DefectNetwork, batch: Batch, reduced: bool, repeats: int) -> float:

@@ -16,8 +16,9 @@ class FinetuneOptions(TeachOptions):
     """The recipe's choices beside those that all recipes have.
 
     ``epochs`` passes over the training pictures; with ``minutes``, training ends by the clock and
-    the learning rate falls by it. ``lr`` is the highest learning rate of the heads. ``crop`` is the
-    longest side of what training sees of a picture, None takes what the task suggests.
+    the learning rate falls by it. ``lr`` is the highest learning rate of the heads. ``batch_size``
+    is of a step, ``crop`` the longest side of what training sees of a picture; None takes what the
+    task suggests.
     ``validation`` is the share of training pictures, whole groups, that only decide when to stop:
     after ``patience`` epochs without a better loss. Without it, training runs to the end of its
     schedule with every picture.
@@ -27,7 +28,7 @@ class FinetuneOptions(TeachOptions):
     tasks: ClassVar[tuple[TaskChoice, ...]] = TASKS
 
     epochs: int | None = None
-    batch_size: int = 16
+    batch_size: int | None = None
     lr: float = 3e-3
     minutes: float | None = None
     crop: int | None = None
@@ -39,7 +40,7 @@ class FinetuneOptions(TeachOptions):
         TeachOptions.__post_init__(self)  # slots make a new class, which super() does not know
         if self.epochs is not None and not 1 <= self.epochs <= MOST_EPOCHS:
             raise SettingsError(f"epochs: must lie in [1, {MOST_EPOCHS}], got {self.epochs}")
-        if not 2 <= self.batch_size <= 1024:
+        if self.batch_size is not None and not 2 <= self.batch_size <= 1024:
             raise SettingsError(f"batch_size: must lie in [2, 1024], got {self.batch_size}")
         if not 0 < self.lr <= 1:
             raise SettingsError(f"lr: must lie in (0, 1], got {self.lr}")

@@ -19,7 +19,8 @@ from twonines.models.session import InspectionSession
 from twonines.training import finetune as recipe
 from twonines.training import finetune_finish as finishing
 from twonines.training import finetune_labels as labels
-from twonines.training.finetune_data import open_gallery
+from twonines.training import finetune_module as module
+from twonines.training.finetune_data import Exercises, collate, open_gallery
 from twonines.training.finetune_finish import match_boxes
 from twonines.training.finetune_module import Trainee, rate_at
 from twonines.training.finetune_options import FinetuneOptions
@@ -159,6 +160,26 @@ def test_a_killed_run_goes_on_and_ends_the_same(
     epochs.clear()
     assert not same(trained(dataset, tmp_path / "killed", lr=2e-3), whole)
     assert 0 in epochs
+
+
+@pytest.mark.parametrize(("reduced", "wanted"), [(0.8, "bf16-mixed"), (0.95, "32-true")])
+def test_bfloat16_is_taken_where_a_step_is_clearly_faster_with_it(
+    reduced: float, wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = open_gallery(make_parts(tmp_path, {"square": 2}).records, LAYOUT, (64, 64))
+    batch = collate([Exercises(gallery, range(2), None, 0)[i] for i in range(2)])
+    network = DefectNetwork(LAYOUT)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    real, took = module._step_seconds, {False: 1.0, True: reduced}
+
+    def step(*args: Any) -> float:
+        real(*args)
+        return took[args[2]]
+
+    monkeypatch.setattr(module, "_step_seconds", step)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert module.choose_precision(network, batch, repeats=1) == wanted
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_every_epoch_is_kept_though_none_was_better(

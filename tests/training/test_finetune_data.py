@@ -1,5 +1,6 @@
 """What finetune is taught of pictures: targets, crops, losses."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +9,20 @@ import pytest
 import torch
 from PIL import Image as PILImage
 from torchvision import tv_tensors
+from torchvision.ops import box_iou
 from torchvision.transforms import v2
 
 from tests.training.defects import SIDE, make_parts
 from twonines.datasets.record import Box, Record, Turns
 from twonines.errors import ImageError
 from twonines.models.align import shift
-from twonines.models.network import Layout
+from twonines.models.detector import box_places, decode_boxes
+from twonines.models.network import BINS, Layout
 from twonines.training import finetune_labels as labels
 from twonines.training.finetune_augment import AugmentPlan, build, cut_to_canvas
+from twonines.training.finetune_boxes import ANSWERING, assign, box_losses
 from twonines.training.finetune_data import Exercises, collate, open_gallery, shrink
-from twonines.training.finetune_losses import bag_loss, centre_loss, centre_targets, map_loss
+from twonines.training.finetune_losses import bag_loss, map_loss
 
 LAYOUT = Layout(("square", "stripe"), has_good=True)
 
@@ -208,18 +212,67 @@ def test_the_same_seed_gives_the_same_changes(tmp_path: Path) -> None:
 LAYOUT_PAIRS = Layout(("square", "stripe"), has_good=False, detect=True, reference=True)
 
 
-def test_centres_and_sides_are_taught_at_the_box(tmp_path: Path) -> None:
+def test_boxes_are_taught_where_they_are_and_tiny_ones_too(tmp_path: Path) -> None:
     dataset = make_parts(tmp_path, {"square": 2}, boxes=True)
     layout = Layout(("square", "stripe"), has_good=True, detect=True)
     gallery = open_gallery(dataset.records, layout, (SIDE, SIDE))
     batch = collate([Exercises(gallery, range(2), None, 0)[i] for i in range(2)])
-    heat, owner = centre_targets(torch.zeros(2, 2, 16, 16), batch)
+    tiny = torch.tensor([[9.0, 9, 11, 11]])  # between the places of every stride
+    batch = replace(
+        batch,
+        boxes=torch.cat([batch.boxes, tiny]),
+        box_kinds=torch.cat([batch.box_kinds, torch.tensor([1])]),
+        owners=torch.cat([batch.owners, torch.tensor([0])]),
+    )
+    middles, _ = box_places((SIDE, SIDE))
+    chance = torch.full((2, 2, len(middles)), 0.1)
+    framed = torch.cat([middles - 6, middles + 6], 1).expand(2, -1, -1)
+    goal, owner = assign(chance, framed, (SIDE, SIDE), batch)
     for index in range(2):
-        x1, y1, x2, y2 = batch.boxes[index].tolist()
-        row, column = divmod(int(heat[index, 0].argmax()), 16)
-        assert abs((column + 0.5) * 4 - (x1 + x2) / 2) <= 2
-        assert abs((row + 0.5) * 4 - (y1 + y2) / 2) <= 2
-        assert owner[0, index, row, column] == index
-    assert (heat[:, 1] == 0).all() and int((heat == 1).sum()) == 2
-    right = torch.where(heat == 1, 5.0, -5.0)
-    assert centre_loss(right, heat) < 0.1 * centre_loss(-right, heat)
+        mine = owner[index] == index
+        assert 1 <= mine.sum() <= ANSWERING
+        low, high = batch.boxes[index, :2], batch.boxes[index, 2:]
+        assert ((middles[mine] > low) & (middles[mine] < high)).all()
+        best = box_iou(batch.boxes[index : index + 1], framed[index])[0, mine].max()
+        assert goal[index, 0, mine].max() == pytest.approx(float(best), rel=1e-4)
+    assert (owner[0] == 2).sum() == 1 and goal[0, 1].max() > 0 and not goal[1, 1].any()
+    assert not goal.transpose(1, 2)[owner < 0].any()
+
+
+def test_right_boxes_cost_less_and_pictures_without_known_boxes_nothing(tmp_path: Path) -> None:
+    dataset = make_parts(tmp_path, {"square": 2}, boxes=True)
+    layout = Layout(("square", "stripe"), has_good=True, detect=True)
+    gallery = open_gallery(dataset.records, layout, (SIDE, SIDE))
+    batch = collate([Exercises(gallery, range(2), None, 0)[i] for i in range(2)])
+    middles, strides = box_places((SIDE, SIDE))
+
+    def said(shift: float) -> torch.Tensor:
+        """Edges (2, 4, BINS, P) of each picture's box, moved by so many pixels."""
+        box = batch.boxes[:, None] + shift
+        reach = torch.cat([middles - box[..., :2], box[..., 2:] - middles], 2) / strides[:, None]
+        steps = torch.arange(BINS, dtype=torch.float32)
+        return -((reach.transpose(1, 2)[:, :, None] - steps[:, None]).abs() * 4)
+
+    kinds = torch.zeros(2, 2, len(middles))
+    right, wrong = (box_losses(kinds, said(shift), batch) for shift in (0.0, 9.0))
+    assert right["box"] < wrong["box"] and right["edge"] < wrong["edge"]
+    named = torch.stack([torch.full_like(kinds[:, 0], 2.0), torch.full_like(kinds[:, 0], -9.0)], 1)
+    inside = assign(torch.sigmoid(kinds), framed_by(said(0.0)), (SIDE, SIDE), batch)[1] >= 0
+    named = torch.where(inside[:, None], named, torch.full_like(named, -9.0))
+    assert box_losses(named, said(0.0), batch)["box_kind"] < right["box_kind"]
+
+    unknown = replace(batch, boxed=torch.tensor([True, False]))
+    asked = torch.zeros(2, 2, len(middles), requires_grad=True)
+    torch.autograd.backward(box_losses(asked, said(0.0), unknown)["box_kind"])
+    assert asked.grad is not None and asked.grad[0].any() and not asked.grad[1].any()
+
+    none = replace(batch, boxes=batch.boxes[:0], box_kinds=batch.box_kinds[:0],
+                   owners=batch.owners[:0])  # fmt: skip
+    edges = said(0.0).requires_grad_()
+    empty = box_losses(kinds, edges, none)
+    assert empty["box"] == empty["edge"] == 0 and empty["box_kind"] > 0
+    torch.autograd.backward(empty["box"])  # a batch without boxes must not stop training
+
+
+def framed_by(edges: torch.Tensor) -> torch.Tensor:
+    return decode_boxes(edges, (SIDE, SIDE))

@@ -47,7 +47,9 @@ def train(
     minutes: Annotated[
         float | None, typer.Option(help="finetune: training ends by the clock after these.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="finetune: pictures in a step.")] = 16,
+    batch_size: Annotated[
+        int | None, typer.Option(help="finetune: pictures in a step; default 16, for boxes 8.")
+    ] = None,
     lr: Annotated[float, typer.Option(help="finetune: highest learning rate.")] = 3e-3,
     crop: Annotated[
         int | None,
@@ -235,8 +237,9 @@ def bench_accuracy(
         float | None, typer.Option(help="Limit of a recipe that trains as long as it is given.")
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(help="Pictures in a step of a recipe that trains in steps.")
-    ] = 16,
+        int | None,
+        typer.Option(help="Pictures in a step of finetune; default 16, for boxes 8."),
+    ] = None,
 ) -> None:
     """Teach and measure whole sets.
 
