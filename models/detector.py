@@ -6,14 +6,13 @@ from torch import Tensor
 from twonines.models.network import BINS, BOX_STRIDES
 
 MOST_BOXES = 100
-CANDIDATES = 200
-"""Places of the highest scores that boxes are made of."""
-REPEAT = 0.5
-"""Overlap from which a box repeats a better one of its kind."""
-SOFTNESS = 0.02
-"""Width of that step: rounding must not turn a box on or off."""
-ROUNDS = 6
-"""Steps of a chain of repeats that are followed: a repeat of a repeat may stand for itself."""
+LEAST_CANDIDATES, MOST_CANDIDATES, PLACES_TO_CANDIDATE = 200, 500, 16
+"""Of how many places boxes are made: ten answer for each defect, and large inputs hold more."""
+REPEAT, REPEAT_RAMP = 0.5, 0.08
+"""Overlap at which a box is half a repeat of a better one of its kind, and the width of the ramp
+around it: rounding must not turn a box on or off."""
+ROUNDS = 8
+"""Steps of a chain of boxes that are followed, each a repeat of the one before it."""
 LIKENESS = 8
 """Power of the overlap by which a box listens to others of its kind."""
 
@@ -54,7 +53,7 @@ def decode_boxes(edges: Tensor, size: tuple[int, int]) -> Tensor:
 def find_boxes(
     box_kinds: Tensor, edges: Tensor, size: tuple[int, int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The best boxes of a batch, best first; repeats of a better one have hardly a score left.
+    """The best boxes of a batch, best first; a repeat of a better one has the score 0.
 
     Args:
         box_kinds: (N, n, P) logits of each kind at every place.
@@ -65,23 +64,30 @@ def find_boxes(
         Boxes (N, M, 4) xyxy in input pixels, scores (N, M) in [0, 1] and kinds (N, M) int64.
     """
     places = box_kinds.shape[2]
+    count = min(max(LEAST_CANDIDATES, places // PLACES_TO_CANDIDATE), MOST_CANDIDATES)
     flat = torch.sigmoid(box_kinds).flatten(1)  # (N, n P)
-    scores, index = flat.topk(min(CANDIDATES, flat.shape[1]), 1)
+    scores, index = flat.topk(min(count, flat.shape[1]), 1)
     kinds, place = index // places, index % places
     boxes = decode_boxes(edges, size).gather(1, place[:, :, None].expand(-1, -1, 4))
-    limit = torch.tensor([size[1], size[0]] * 2, dtype=boxes.dtype, device=boxes.device)
-    boxes = torch.minimum(boxes.clamp(min=0.0), limit)
-    overlap = box_overlap(boxes) * (kinds[:, :, None] == kinds[:, None, :]).to(boxes.dtype)
-    boxes = listen(boxes, scores, overlap)
-    scores, order = weaken_repeats(scores, overlap).topk(min(MOST_BOXES, scores.shape[1]), 1)
+    boxes = _clip(boxes, size)
+    alike = (kinds[:, :, None] == kinds[:, None, :]).to(boxes.dtype)
+    boxes = _clip(listen(boxes, scores, box_overlap(boxes) * alike), size)
+    scores = weaken_repeats(scores, box_overlap(boxes) * alike)
+    scores, order = scores.topk(min(MOST_BOXES, scores.shape[1]), 1)
     return boxes.gather(1, order[:, :, None].expand(-1, -1, 4)), scores, kinds.gather(1, order)
 
 
-def weaken_repeats(scores: Tensor, overlap: Tensor) -> Tensor:
-    """Scores (N, M) after Cluster-NMS (Zheng et al. 2021), with a soft step instead of a hard one.
+def _clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    limit = torch.tensor([size[1], size[0]] * 2, dtype=boxes.dtype, device=boxes.device)
+    return torch.minimum(boxes.clamp(min=0.0), limit)
 
-    It comes to what the usual suppression does, a box that is itself suppressed suppressing none,
-    but has no loop over boxes, so any runtime runs it.
+
+def weaken_repeats(scores: Tensor, overlap: Tensor) -> Tensor:
+    """Scores (N, M) after Cluster-NMS (Zheng et al. 2021), with a ramp instead of its step.
+
+    It comes to what the usual suppression does, where a box that is itself suppressed suppresses
+    none, but has no loop over boxes, so any runtime runs it. Of a chain of more than
+    :data:`ROUNDS` boxes, each a repeat of the one before, the rest is left as it is.
 
     Args:
         scores: (N, M), falling.
@@ -89,7 +95,8 @@ def weaken_repeats(scores: Tensor, overlap: Tensor) -> Tensor:
     """
     count = scores.shape[1]
     better = torch.triu(torch.ones(count, count, device=scores.device), diagonal=1)
-    repeats = torch.sigmoid((overlap - REPEAT) / SOFTNESS) * better  # (N, better, worse)
+    # (N, better, worse)
+    repeats = ((overlap - REPEAT) / REPEAT_RAMP + 0.5).clamp(0.0, 1.0) * better
     kept = torch.ones_like(scores)
     for _ in range(ROUNDS):
         kept = 1 - (kept[:, :, None] * repeats).amax(1)

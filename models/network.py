@@ -14,14 +14,12 @@ from twonines.types import GOOD
 
 WIDTH = 48
 """Channels of the decoder."""
-STRIDE = 4
-"""Input pixels to a place of the decoder; the map has twice its resolution."""
 BOX_WIDTH = 64
 """Channels of the box heads."""
 BOX_STRIDES = (8, 16, 32)
 """Input pixels to a place of each box head: small defects are framed by the first, large by all."""
 BINS = 16
-"""Distances from a place to an edge that a box head tells apart, in its strides."""
+"""Distances from a place to an edge that a box head tells apart, in its strides: 480 px at most."""
 _LEVELS = (1, 2, 4, 6)
 """Stages whose outputs the decoder takes, at strides 4, 8, 16 and 32."""
 _MAP_PRIOR = -5.0
@@ -188,7 +186,7 @@ class Decoder(nn.Module):
 
 
 class BoxHead(nn.Module):
-    """Kinds and edges at every place of one level, apart (Feng et al. 2021, TOOD)."""
+    """Kinds and edges at every place of one level, each by its own layers (Ge et al. 2021)."""
 
     def __init__(self, count: int) -> None:
         """``count`` kinds of defect."""

@@ -105,10 +105,10 @@ def train(
     network = DefectNetwork(layout)
     batch_size = options.batch_size or (DETECT_BATCH if layout.detect else BATCH)
     folder = lesson.out / "checkpoints"
-    key = _open_run(folder, lesson, options, layout)
+    key = _open_run(folder, lesson, options, network)
     precision = key.get("precision")
     if precision is None:
-        few = members[:batch_size].tolist()
+        few = members[: min(batch_size, BATCH)].tolist()
         batch = collate([Exercises(gallery, few, plan, seed)[i] for i in range(len(few))])
         precision = choose_precision(network, batch)
         note = json.dumps(key | {"precision": precision}) + "\n"
@@ -178,13 +178,14 @@ def augment_plan(lesson: Lesson, options: FinetuneOptions, gallery: Gallery) -> 
 
 
 def _open_run(
-    folder: Path, lesson: Lesson, options: FinetuneOptions, layout: Layout
+    folder: Path, lesson: Lesson, options: FinetuneOptions, network: DefectNetwork
 ) -> dict[str, str]:
     """Keep checkpoints of the same run, clear those of another; what is known of the run."""
     split = lesson.split
     told = {
         "options": asdict(options),
-        "layout": asdict(layout),
+        "layout": asdict(network.layout),
+        "network": {name: list(value.shape) for name, value in network.state_dict().items()},
         "size": lesson.size,
         "seed": split.seed,
         "pictures": content_digest(split.train, lesson.dataset.root),

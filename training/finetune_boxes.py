@@ -11,12 +11,19 @@ from twonines.training.finetune_data import Batch
 
 ANSWERING = 10
 """Places at most that answer for a box."""
+LEAST_ANSWERS = 5.0
+"""The losses are means over what boxes weigh, of each picture at least so much: a batch with fewer
+must not be shouted at."""
+LEAST_GOAL = 0.1
+"""Of the best place of a box: one that is framed badly yet must not be taught as background."""
+LEAST_SIDE = 0.01
+"""Pixels; the gradient of the ratio of sides is none without."""
 NAMING_POWER, FRAMING_POWER = 0.5, 6.0
 """How much a place's score and its overlap say of how well it suits a box (TOOD, eq. 1)."""
 
 
 def box_losses(box_kinds: Tensor, edges: Tensor, batch: Batch) -> dict[str, Tensor]:
-    """Losses of names, overlaps and distributions of edges, each a mean over what boxes weigh.
+    """Losses of names, of overlaps (Zheng et al. 2020, CIoU) and of distributions of edges.
 
     Args:
         box_kinds: (N, n, P) logits, see :class:`twonines.models.network.Raw`.
@@ -27,15 +34,17 @@ def box_losses(box_kinds: Tensor, edges: Tensor, batch: Batch) -> dict[str, Tens
     boxes = decode_boxes(edges, size)  # (N, P, 4)
     goal, owner = assign(torch.sigmoid(box_kinds.detach()), boxes.detach(), size, batch)
     known = batch.boxed[:, None, None]
-    total = (goal * known).sum().clamp(min=1.0)
+    total = (goal * known).sum().clamp(min=LEAST_ANSWERS * len(boxes))
     named = functional.binary_cross_entropy_with_logits(box_kinds, goal, reduction="none")
     picture, place = torch.nonzero(owner >= 0, as_tuple=True)
     weight = goal[picture, :, place].sum(1)
     wanted = batch.boxes[owner[picture, place]]
-    framed = complete_box_iou_loss(boxes[picture, place], wanted, reduction="none")
+    mine = boxes[picture, place]
+    mine = torch.cat([mine[:, :2], torch.maximum(mine[:, 2:], mine[:, :2] + LEAST_SIDE)], 1)
+    framed = complete_box_iou_loss(mine, wanted, reduction="none")
     middles, strides = box_places(size, edges.device)
     reach = torch.cat([middles[place] - wanted[:, :2], wanted[:, 2:] - middles[place]], 1)
-    spread = _edge_loss(edges[picture, :, :, place], reach / strides[place, None])
+    spread = edge_loss(edges[picture, :, :, place], reach / strides[place, None])
     return {
         "box_kind": (named * known).sum() / total,
         "box": (framed * weight).sum() / total,
@@ -49,7 +58,8 @@ def assign(
     """Task-aligned assignment (Feng et al. 2021, TOOD, section 3.2).
 
     The places inside a marked box that name and frame it best answer for it. How well they do is
-    what they shall say: so the score of a box is also one of how well it is framed.
+    what they shall say: so the score of a box is also one of how well it is framed. A place
+    answers for one box alone; of several that share all their places some end without.
 
     Args:
         chance: (N, n, P) scores in [0, 1].
@@ -77,7 +87,9 @@ def assign(
         nearest = overlap.masked_fill(~answers, -1.0).argmax(0)
         answers &= nearest == torch.arange(len(marked), device=boxes.device)[:, None]
         suits, overlap = suits * answers, overlap * answers
-        scale = overlap.amax(1, keepdim=True) / suits.amax(1, keepdim=True).clamp(min=1e-30)
+        scale = overlap.amax(1, keepdim=True).clamp(min=LEAST_GOAL) / suits.amax(
+            1, keepdim=True
+        ).clamp(min=1e-30)
         box, place = torch.nonzero(answers, as_tuple=True)
         goal[picture, kinds[box], place] = (suits * scale)[box, place]
         owner[picture, place] = index[box]
@@ -94,7 +106,7 @@ def _inside(marked: Tensor, middles: Tensor) -> Tensor:
     return inside
 
 
-def _edge_loss(edges: Tensor, reach: Tensor) -> Tensor:
+def edge_loss(edges: Tensor, reach: Tensor) -> Tensor:
     """Cross entropy with the two bins beside an edge (Li et al. 2020, Distribution Focal Loss).
 
     Args:

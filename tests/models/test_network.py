@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import nms
 
 from twonines.models.detector import (
+    ROUNDS,
     box_overlap,
     box_places,
     find_boxes,
@@ -102,6 +104,7 @@ def test_boxes_stand_around_their_places() -> None:
         [24, 8, 40, 64], abs=0.01
     )  # cut at the picture's edge
     assert found[0, :2].tolist() == [1, 0]
+    assert boxes.min() >= 0 and boxes.max() <= 64
     assert scores[0, 0] == pytest.approx(1 / (1 + np.exp(-4.0)), abs=1e-6)
 
 
@@ -115,29 +118,87 @@ def test_a_picture_that_is_not_a_multiple_of_the_strides_has_places_at_its_rim()
     assert raw.edges.shape == (1, 4, BINS, len(places))
 
 
-def test_a_repeat_loses_its_score_and_another_kind_keeps_it() -> None:
-    boxes = torch.tensor(
-        [[[0.0, 0, 10, 10], [1.0, 0, 11, 10], [1.0, 0, 11, 10], [30.0, 30, 40, 40]]]
-    )
-    scores, kinds = torch.tensor([[0.9, 0.8, 0.7, 0.6]]), torch.tensor([[0, 0, 1, 0]])
-    overlap = box_overlap(boxes) * (kinds[:, :, None] == kinds[:, None])
-    assert overlap[0, 0, 1] == pytest.approx(90 / 110) and overlap[0, 0, 2] == 0
-    left = weaken_repeats(scores, overlap)[0]
-    assert left.tolist() == pytest.approx([0.9, 0.0, 0.7, 0.6], abs=1e-5)
+def as_places(
+    wanted: list[tuple[list[float], int, float]], size: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What heads of two kinds say of wanted (box, kind, score), each at a place near its middle."""
+    middles, strides = box_places(size)
+    kinds = torch.full((1, 2, len(middles)), -30.0)
+    edges = torch.zeros(1, 4, BINS, len(middles))
+    free = torch.ones(len(middles), dtype=torch.bool)
+    for box, kind, score in wanted:
+        x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        far = (middles - torch.tensor([x, y])).square().sum(1)
+        place = int(far.masked_fill(~free, np.inf).argmin())
+        free[place] = False
+        kinds[0, kind, place] = np.log(score / (1 - score))
+        px, py = middles[place].tolist()
+        for edge, value in enumerate((px - box[0], py - box[1], box[2] - px, box[3] - py)):
+            steps = value / float(strides[place])
+            low = int(steps)
+            edges[0, edge, :, place] = -60.0
+            edges[0, edge, low, place] = np.log(low + 1 - steps + 1e-12)
+            edges[0, edge, low + 1, place] = np.log(steps - low + 1e-12)
+    return kinds, edges
 
 
-def test_what_only_a_repeat_repeats_stands_for_itself() -> None:
-    boxes = torch.tensor([[[0.0, 0, 10, 10], [2.0, 0, 12, 10], [4.0, 0, 14, 10]]])
-    left = weaken_repeats(torch.tensor([[0.9, 0.8, 0.7]]), box_overlap(boxes))[0]
-    assert left.tolist() == pytest.approx([0.9, 0.0, 0.7], abs=0.05)
+def test_a_box_of_a_picture_that_is_not_square_ends_at_its_edge() -> None:
+    kinds, edges = as_places([([60.0, 8, 260, 40], 0, 0.9)], (48, 200))
+    boxes, scores, _ = find_boxes(kinds, edges, (48, 200))
+    assert boxes[0, 0].tolist() == pytest.approx([60, 8, 200, 40], abs=0.01)
+    assert scores[0, 0] == pytest.approx(0.9, abs=1e-4)
 
 
-def test_a_box_listens_to_those_that_lie_as_it_does() -> None:
-    boxes = torch.tensor([[[0.0, 0, 10, 10], [0.0, 0, 12, 10], [40.0, 40, 50, 50], [7, 7, 7, 7]]])
-    scores = torch.tensor([[0.8, 0.8, 0.5, 0.1]])
-    voted = listen(boxes, scores, box_overlap(boxes))[0]
-    assert 10 < voted[0, 2] < 11 and voted[0, :2].tolist() == [0, 0]
-    assert torch.allclose(voted[2], boxes[0, 2]) and torch.allclose(voted[3], boxes[0, 3])
+def test_repeats_are_listed_once_each_kind_apart_and_the_best_first() -> None:
+    wanted = [
+        ([20.0, 20, 60, 60], 0, 0.9),
+        ([22.0, 20, 62, 60], 0, 0.8),  # a repeat
+        ([20.0, 20, 60, 60], 1, 0.7),  # another kind at the same place
+        ([20.0, 22, 60, 62], 0, 0.6),  # a repeat
+        ([80.0, 20, 120, 60], 0, 0.5),
+        ([60.0, 20, 100, 60], 0, 0.4),  # overlaps, but by less than half
+    ]
+    boxes, scores, kinds = find_boxes(*as_places(wanted, (96, 128)), (96, 128))
+    assert scores[0, :5].tolist() == pytest.approx([0.9, 0.7, 0.5, 0.4, 0], abs=1e-4)
+    assert kinds[0, :4].tolist() == [0, 1, 0, 0]
+    # The first listens to its repeats, by score and overlap to the eighth.
+    near = (40 * 38 / (2 * 40 * 40 - 40 * 38)) ** 8
+    shift = [2 * 0.8 * near, 2 * 0.6 * near]
+    total = 0.9 + 0.8 * near + 0.6 * near
+    x, y = shift[0] / total, shift[1] / total
+    assert boxes[0, 0].tolist() == pytest.approx([20 + x, 20 + y, 60 + x, 60 + y], abs=0.05)
+    assert boxes[0, 1].tolist() == pytest.approx([20, 20, 60, 60], abs=0.01)
+    assert boxes[0, 2].tolist() == pytest.approx([80, 20, 120, 60], abs=0.05)
+
+
+def test_many_defects_are_all_listed_though_ten_places_answer_for_each() -> None:
+    wanted = []
+    for number in range(36):
+        x, y = 16.0 + 80 * (number % 6), 16.0 + 80 * (number // 6)
+        for repeat in range(9):
+            box = [x + repeat % 3, y + repeat // 3, x + 60 + repeat % 3, y + 60 + repeat // 3]
+            wanted.append((box, 0, 0.95 - 0.01 * number - 0.001 * repeat))
+    _, scores, _ = find_boxes(*as_places(wanted, (512, 512)), (512, 512))
+    assert (scores[0] > 0.3).sum() == 36
+
+
+def test_a_chain_of_repeats_keeps_every_second_box() -> None:
+    count = ROUNDS
+    left = torch.arange(count) * 2.0
+    boxes = torch.stack(
+        [left, torch.zeros(count), left + 10, torch.full((count,), 10.0)], 1
+    )[None]  # fmt: skip
+    scores = torch.linspace(0.9, 0.5, count)[None]
+    kept = weaken_repeats(scores, box_overlap(boxes))
+    by_hand = nms(boxes[0], scores[0], 0.5)
+    assert torch.nonzero(kept[0])[:, 0].tolist() == by_hand.tolist()
+    assert torch.equal(kept[0, by_hand], scores[0, by_hand])
+
+
+def test_a_box_of_no_area_stays_what_it_is() -> None:
+    boxes = torch.tensor([[[7.0, 7, 7, 7], [40, 40, 50, 50]]])
+    overlap = box_overlap(boxes)
+    assert torch.allclose(listen(boxes, torch.tensor([[0.9, 0.8]]), overlap), boxes)
 
 
 def test_the_loudest_places_are_averaged() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image as PILImage
 from torchvision import tv_tensors
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, complete_box_iou_loss
 from torchvision.transforms import v2
 
 from tests.training.defects import SIDE, make_parts
@@ -20,8 +20,15 @@ from twonines.models.detector import box_places, decode_boxes
 from twonines.models.network import BINS, Layout
 from twonines.training import finetune_labels as labels
 from twonines.training.finetune_augment import AugmentPlan, build, cut_to_canvas
-from twonines.training.finetune_boxes import ANSWERING, assign, box_losses
-from twonines.training.finetune_data import Exercises, collate, open_gallery, shrink
+from twonines.training.finetune_boxes import (
+    ANSWERING,
+    LEAST_ANSWERS,
+    LEAST_GOAL,
+    assign,
+    box_losses,
+    edge_loss,
+)
+from twonines.training.finetune_data import Batch, Exercises, collate, open_gallery, shrink
 from twonines.training.finetune_losses import bag_loss, map_loss
 
 LAYOUT = Layout(("square", "stripe"), has_good=True)
@@ -212,67 +219,133 @@ def test_the_same_seed_gives_the_same_changes(tmp_path: Path) -> None:
 LAYOUT_PAIRS = Layout(("square", "stripe"), has_good=False, detect=True, reference=True)
 
 
-def test_boxes_are_taught_where_they_are_and_tiny_ones_too(tmp_path: Path) -> None:
+DETECT = Layout(("square", "stripe"), has_good=True, detect=True)
+
+
+def boxed_batch(tmp_path: Path, more: list[tuple[int, int, list[float]]] | None = None) -> Batch:
+    """Two pictures with a square each, and more boxes as (picture, kind, corners)."""
     dataset = make_parts(tmp_path, {"square": 2}, boxes=True)
-    layout = Layout(("square", "stripe"), has_good=True, detect=True)
-    gallery = open_gallery(dataset.records, layout, (SIDE, SIDE))
+    gallery = open_gallery(dataset.records, DETECT, (SIDE, SIDE))
     batch = collate([Exercises(gallery, range(2), None, 0)[i] for i in range(2)])
-    tiny = torch.tensor([[9.0, 9, 11, 11]])  # between the places of every stride
-    batch = replace(
+    owners, kinds, corners = zip(*(more or []), strict=True) if more else ((), (), ())
+    return replace(
         batch,
-        boxes=torch.cat([batch.boxes, tiny]),
-        box_kinds=torch.cat([batch.box_kinds, torch.tensor([1])]),
-        owners=torch.cat([batch.owners, torch.tensor([0])]),
+        boxes=torch.cat([batch.boxes, torch.tensor(corners).reshape(-1, 4)]),
+        box_kinds=torch.cat([batch.box_kinds, torch.tensor(kinds, dtype=torch.long)]),
+        owners=torch.cat([batch.owners, torch.tensor(owners, dtype=torch.long)]),
     )
+
+
+def said(batch: Batch) -> torch.Tensor:
+    """Edges (2, 4, BINS, P) by which every place frames its picture's first box."""
+    middles, strides = box_places((SIDE, SIDE))
+    box = batch.boxes[:2, None]
+    reach = torch.cat([middles - box[..., :2], box[..., 2:] - middles], 2) / strides[:, None]
+    steps = torch.arange(BINS, dtype=torch.float32)
+    return -((reach.transpose(1, 2)[:, :, None] - steps[:, None]).abs() * 4)
+
+
+def assign_slowly(
+    chance: torch.Tensor, framed: torch.Tensor, batch: Batch
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The assignment of TOOD, one place at a time."""
     middles, _ = box_places((SIDE, SIDE))
-    chance = torch.full((2, 2, len(middles)), 0.1)
-    framed = torch.cat([middles - 6, middles + 6], 1).expand(2, -1, -1)
+    goal, owner = torch.zeros_like(chance), torch.full(chance.shape[::2], -1)
+    for picture in range(2):
+        answers: dict[int, list[tuple[float, float, int]]] = {}
+        for index in torch.nonzero(batch.owners == picture)[:, 0].tolist():
+            low, high = batch.boxes[index, :2], batch.boxes[index, 2:]
+            inside = [p for p, m in enumerate(middles) if (m > low).all() and (m < high).all()]
+            if not inside:
+                inside = [int((middles - (low + high) / 2).square().sum(1).argmin())]
+            kind = int(batch.box_kinds[index])
+            overlap = box_iou(batch.boxes[index : index + 1], framed[picture])[0]
+            suits = {p: float(chance[picture, kind, p] ** 0.5 * overlap[p] ** 6) for p in inside}
+            for p in sorted(inside, key=lambda p: -suits[p])[:ANSWERING]:
+                answers.setdefault(p, []).append((float(overlap[p]), suits[p], index))
+        mine: dict[int, list[tuple[int, float, float]]] = {}
+        for p, offers in answers.items():
+            best = max(offers, key=lambda offer: offer[0])
+            owner[picture, p] = best[2]
+            mine.setdefault(best[2], []).append((p, best[1], best[0]))
+        for index, places in mine.items():
+            most = max(LEAST_GOAL, *(overlap for _, _, overlap in places))
+            top = max(suit for _, suit, _ in places)
+            for p, suit, _ in places:
+                goal[picture, int(batch.box_kinds[index]), p] = suit / top * most
+    return goal, owner
+
+
+def test_places_are_assigned_as_toods_paper_says(tmp_path: Path) -> None:
+    more: list[tuple[int, int, list[float]]] = [
+        (0, 1, [2.0, 3, 40, 45]), (0, 0, [10.0, 5, 60, 50]), (1, 1, [9.0, 9, 11, 11]),
+        (1, 0, [0.0, 0, 64, 64]),
+    ]  # fmt: skip
+    batch = boxed_batch(tmp_path, more)
+    middles, strides = box_places((SIDE, SIDE))
+    generator = torch.Generator().manual_seed(0)
+    chance = torch.rand(2, 2, len(middles), generator=generator)
+    reach = (1 + 3 * torch.rand(2, len(middles), 4, generator=generator)) * strides[:, None]
+    framed = torch.cat([middles - reach[..., :2], middles + reach[..., 2:]], 2)
     goal, owner = assign(chance, framed, (SIDE, SIDE), batch)
-    for index in range(2):
-        mine = owner[index] == index
-        assert 1 <= mine.sum() <= ANSWERING
-        low, high = batch.boxes[index, :2], batch.boxes[index, 2:]
-        assert ((middles[mine] > low) & (middles[mine] < high)).all()
-        best = box_iou(batch.boxes[index : index + 1], framed[index])[0, mine].max()
-        assert goal[index, 0, mine].max() == pytest.approx(float(best), rel=1e-4)
-    assert (owner[0] == 2).sum() == 1 and goal[0, 1].max() > 0 and not goal[1, 1].any()
-    assert not goal.transpose(1, 2)[owner < 0].any()
+    wanted_goal, wanted_owner = assign_slowly(chance, framed, batch)
+    assert torch.equal(owner, wanted_owner)
+    assert torch.allclose(goal, wanted_goal, rtol=1e-3, atol=1e-6)
+    # Between all places lies the tiny one: the nearest answers, and not as background.
+    assert (owner[1] == 4).sum() == 1 and goal[1, 1].max() == pytest.approx(LEAST_GOAL)
 
 
 def test_right_boxes_cost_less_and_pictures_without_known_boxes_nothing(tmp_path: Path) -> None:
-    dataset = make_parts(tmp_path, {"square": 2}, boxes=True)
-    layout = Layout(("square", "stripe"), has_good=True, detect=True)
-    gallery = open_gallery(dataset.records, layout, (SIDE, SIDE))
-    batch = collate([Exercises(gallery, range(2), None, 0)[i] for i in range(2)])
-    middles, strides = box_places((SIDE, SIDE))
-
-    def said(shift: float) -> torch.Tensor:
-        """Edges (2, 4, BINS, P) of each picture's box, moved by so many pixels."""
-        box = batch.boxes[:, None] + shift
-        reach = torch.cat([middles - box[..., :2], box[..., 2:] - middles], 2) / strides[:, None]
-        steps = torch.arange(BINS, dtype=torch.float32)
-        return -((reach.transpose(1, 2)[:, :, None] - steps[:, None]).abs() * 4)
-
+    batch = boxed_batch(tmp_path)
+    middles, _ = box_places((SIDE, SIDE))
     kinds = torch.zeros(2, 2, len(middles))
-    right, wrong = (box_losses(kinds, said(shift), batch) for shift in (0.0, 9.0))
-    assert right["box"] < wrong["box"] and right["edge"] < wrong["edge"]
-    named = torch.stack([torch.full_like(kinds[:, 0], 2.0), torch.full_like(kinds[:, 0], -9.0)], 1)
-    inside = assign(torch.sigmoid(kinds), framed_by(said(0.0)), (SIDE, SIDE), batch)[1] >= 0
-    named = torch.where(inside[:, None], named, torch.full_like(named, -9.0))
-    assert box_losses(named, said(0.0), batch)["box_kind"] < right["box_kind"]
+    right, framed = box_losses(kinds, said(batch), batch), decode_boxes(said(batch), (SIDE, SIDE))
+    goal, owner = assign(torch.sigmoid(kinds), framed, (SIDE, SIDE), batch)
+    named = torch.logit(goal.clamp(1e-4, 1 - 1e-4))
+    assert box_losses(named, said(batch), batch)["box_kind"] < 0.2 * right["box_kind"]
+
+    # Worth at least so much a picture, and a place weighs what it shall say.
+    picture, place = torch.nonzero(owner >= 0, as_tuple=True)
+    weight = goal[picture, :, place].sum(1)
+    total = max(float(weight.sum()), LEAST_ANSWERS * 2)
+    cost = complete_box_iou_loss(framed[picture, place], batch.boxes[owner[picture, place]])
+    assert float(right["box"]) == pytest.approx(float((cost * weight).sum()) / total, rel=1e-3)
 
     unknown = replace(batch, boxed=torch.tensor([True, False]))
     asked = torch.zeros(2, 2, len(middles), requires_grad=True)
-    torch.autograd.backward(box_losses(asked, said(0.0), unknown)["box_kind"])
+    torch.autograd.backward(box_losses(asked, said(batch), unknown)["box_kind"])
     assert asked.grad is not None and asked.grad[0].any() and not asked.grad[1].any()
 
+
+def test_a_batch_without_boxes_teaches_in_a_calm_voice(tmp_path: Path) -> None:
+    batch = boxed_batch(tmp_path)
     none = replace(batch, boxes=batch.boxes[:0], box_kinds=batch.box_kinds[:0],
                    owners=batch.owners[:0])  # fmt: skip
-    edges = said(0.0).requires_grad_()
-    empty = box_losses(kinds, edges, none)
-    assert empty["box"] == empty["edge"] == 0 and empty["box_kind"] > 0
-    torch.autograd.backward(empty["box"])  # a batch without boxes must not stop training
+    kinds = torch.zeros(2, 2, len(box_places((SIDE, SIDE))[0]))
+    edges = said(batch).requires_grad_()
+    found = box_losses(kinds, edges, none)
+    assert found["box"] == found["edge"] == 0
+    assert float(found["box_kind"]) == pytest.approx(kinds.numel() * np.log(2) / LEAST_ANSWERS / 2)
+    torch.autograd.backward(found["box"])  # it must not stop training
 
 
-def framed_by(edges: torch.Tensor) -> torch.Tensor:
-    return decode_boxes(edges, (SIDE, SIDE))
+def test_a_box_framed_without_extent_leaves_the_gradient_finite(tmp_path: Path) -> None:
+    batch = boxed_batch(tmp_path)
+    middles, _ = box_places((SIDE, SIDE))
+    edges = torch.zeros(2, 4, BINS, len(middles))
+    edges[:, :, 0] = 200.0
+    edges.requires_grad_()
+    torch.autograd.backward(box_losses(torch.zeros(2, 2, len(middles)), edges, batch)["box"])
+    assert edges.grad is not None and bool(edges.grad.isfinite().all())
+
+
+def test_an_edge_is_taught_as_the_two_distances_beside_it(tmp_path: Path) -> None:
+    edges = torch.zeros(1, 4, BINS)
+    edges[0, :, 2], edges[0, :, 3] = 3.0, 1.0
+    reach = torch.tensor([[2.3, 2.0, -1.0, 99.0]])
+    norm = np.log(np.exp(3.0) + np.exp(1.0) + BINS - 2)
+    by_hand = [
+        0.7 * (norm - 3) + 0.3 * (norm - 1), norm - 3, norm,
+        norm,  # farther than the last distance is taught as that
+    ]  # fmt: skip
+    assert edge_loss(edges, reach).tolist() == pytest.approx([np.mean(by_hand)], rel=1e-3)
