@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -293,6 +294,54 @@ def test_a_box_is_right_once_and_for_its_kind() -> None:
     assert match_boxes(found, kinds, truth, np.zeros(1, np.float32)).tolist() == [
         False, True, False,
     ]  # fmt: skip
+
+
+def stub(boxes: list[Any]) -> Any:
+    """Answers or a gallery of which only the boxes matter."""
+    return SimpleNamespace(boxes=boxes)
+
+
+def thresholds(scores: list[list[float]], right: list[list[bool]]) -> float | None:
+    """The threshold for pictures with two marked boxes each, 100 px apart."""
+    boxes, truth = [], []
+    for row, hits in zip(scores, right, strict=True):
+        corners = np.array([[100 * i, 0, 100 * i + 10, 10] for i in range(2)], np.float32)
+        truth.append((corners, np.zeros(2, np.float32)))
+        free, found = iter(corners), []
+        for hit in hits:
+            found.append(next(free) if hit else np.array([500, 500, 510, 510], np.float32))
+        boxes.append((np.array(found, np.float32).reshape(-1, 4), np.array(row, np.float32),
+                      np.zeros(len(row), np.int64)))  # fmt: skip
+    return finishing.box_threshold(stub(boxes), stub(truth), np.arange(len(boxes)))
+
+
+def test_the_threshold_of_boxes_lies_between_true_and_false_ones() -> None:
+    found = thresholds([[0.9, 0.8, 0.2], [0.7, 0.6, 0.1]], [[True, True, False]] * 2)
+    assert found == pytest.approx(0.4)
+    assert thresholds([[0.9, 0.8]], [[True, True]]) == pytest.approx(0.4)  # no false one
+    none = stub([(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))])
+    empty = stub([(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))])
+    assert finishing.box_threshold(empty, none, np.arange(1)) is None
+
+
+def test_the_threshold_of_boxes_is_the_middle_of_what_cannot_be_told_apart() -> None:
+    """Twenty true boxes from 0.5 up, one at 0.15 below a false one at 0.3: as good with as without.
+
+    The false ones from 0.1 down are many, and worse.
+    """
+    scores = [[0.5 + 0.02 * i, 0.5 + 0.02 * i] for i in range(10)]
+    right = [[True, True] for _ in range(10)]
+    scores += [[0.9, 0.3, 0.15], *[[0.1, 0.1] for _ in range(20)]]
+    right += [[True, False, True], *[[False, False] for _ in range(20)]]
+    every = sorted((s, r) for row, hits in zip(scores, right, strict=True)
+                   for s, r in zip(row, hits, strict=True))[::-1]  # fmt: skip
+    wanted = 2 * len(scores)
+    f1 = [2 * sum(r for _, r in every[: n + 1]) / (n + 1 + wanted) for n in range(len(every))]
+    error = (max(f1) * (1 - max(f1)) / wanted) ** 0.5
+    good = [n for n, value in enumerate(f1) if value >= max(f1) - error]
+    assert good == list(range(good[0], good[-1] + 1)) and every[good[-1] + 1][0] < every[good[0]][0]
+    middle = (every[good[0]][0] + every[good[-1] + 1][0]) / 2
+    assert thresholds(scores, right) == pytest.approx(middle)
 
 
 def test_learning_rate_rises_and_falls() -> None:
