@@ -118,8 +118,14 @@ def listen(boxes: Tensor, scores: Tensor, overlap: Tensor) -> Tensor:
 
 def box_overlap(boxes: Tensor) -> Tensor:
     """Intersection over union of every pair, (N, M, 4) -> (N, M, M)."""
-    low = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
-    high = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
-    common = (high - low).clamp(min=0.0).prod(3)
-    area = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0.0).prod(2)
+    # Each side for itself: runtimes are slow at rows of two numbers.
+    left, top, right, bottom = boxes.unbind(2)
+    common = _common(left, right) * _common(top, bottom)
+    area = (right - left).clamp(min=0.0) * (bottom - top).clamp(min=0.0)
     return common / (area[:, :, None] + area[:, None, :] - common).clamp(min=1e-6)
+
+
+def _common(low: Tensor, high: Tensor) -> Tensor:
+    """What intervals (N, M) have in common, (N, M, M)."""
+    ends = torch.minimum(high[:, :, None], high[:, None, :])
+    return (ends - torch.maximum(low[:, :, None], low[:, None, :])).clamp(min=0.0)
