@@ -4,7 +4,6 @@ import torch
 from torchvision.ops import nms
 
 from twonines.models.detector import (
-    ROUNDS,
     box_overlap,
     box_places,
     find_boxes,
@@ -183,7 +182,7 @@ def test_many_defects_are_all_listed_though_ten_places_answer_for_each() -> None
 
 
 def test_a_chain_of_repeats_keeps_every_second_box() -> None:
-    count = ROUNDS
+    count = 8
     left = torch.arange(count) * 2.0
     boxes = torch.stack(
         [left, torch.zeros(count), left + 10, torch.full((count,), 10.0)], 1

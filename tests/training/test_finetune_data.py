@@ -21,7 +21,6 @@ from twonines.models.network import BINS, Layout
 from twonines.training import finetune_labels as labels
 from twonines.training.finetune_augment import AugmentPlan, build, cut_to_canvas
 from twonines.training.finetune_boxes import (
-    ANSWERING,
     LEAST_ANSWERS,
     LEAST_GOAL,
     assign,
@@ -261,7 +260,7 @@ def assign_slowly(
             kind = int(batch.box_kinds[index])
             overlap = box_iou(batch.boxes[index : index + 1], framed[picture])[0]
             suits = {p: float(chance[picture, kind, p] ** 0.5 * overlap[p] ** 6) for p in inside}
-            for p in sorted(inside, key=lambda p: -suits[p])[:ANSWERING]:
+            for p in sorted(inside, key=lambda p: -suits[p])[:10]:
                 answers.setdefault(p, []).append((float(overlap[p]), suits[p], index))
         mine: dict[int, list[tuple[int, float, float]]] = {}
         for p, offers in answers.items():
