@@ -32,7 +32,8 @@ def box_losses(box_kinds: Tensor, edges: Tensor, batch: Batch) -> dict[str, Tens
     """
     size = (batch.images.shape[1], batch.images.shape[2])
     boxes = decode_boxes(edges, size)  # (N, P, 4)
-    goal, owner = assign(torch.sigmoid(box_kinds.detach()), boxes.detach(), size, batch)
+    middles, strides = box_places(size, edges.device)
+    goal, owner = assign(torch.sigmoid(box_kinds.detach()), boxes.detach(), middles, batch)
     known = batch.boxed[:, None, None]
     total = (goal * known).sum().clamp(min=LEAST_ANSWERS * len(boxes))
     named = functional.binary_cross_entropy_with_logits(box_kinds, goal, reduction="none")
@@ -42,7 +43,6 @@ def box_losses(box_kinds: Tensor, edges: Tensor, batch: Batch) -> dict[str, Tens
     mine = boxes[picture, place]
     mine = torch.cat([mine[:, :2], torch.maximum(mine[:, 2:], mine[:, :2] + LEAST_SIDE)], 1)
     framed = complete_box_iou_loss(mine, wanted, reduction="none")
-    middles, strides = box_places(size, edges.device)
     reach = torch.cat([middles[place] - wanted[:, :2], wanted[:, 2:] - middles[place]], 1)
     spread = edge_loss(edges[picture, :, :, place], reach / strides[place, None])
     return {
@@ -52,9 +52,7 @@ def box_losses(box_kinds: Tensor, edges: Tensor, batch: Batch) -> dict[str, Tens
     }
 
 
-def assign(
-    chance: Tensor, boxes: Tensor, size: tuple[int, int], batch: Batch
-) -> tuple[Tensor, Tensor]:
+def assign(chance: Tensor, boxes: Tensor, middles: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """Task-aligned assignment (Feng et al. 2021, TOOD, section 3.2).
 
     The places inside a marked box that name and frame it best answer for it. How well they do is
@@ -64,7 +62,7 @@ def assign(
     Args:
         chance: (N, n, P) scores in [0, 1].
         boxes: (N, P, 4) what the places frame, xyxy in input pixels.
-        size: (height, width) of the input.
+        middles: (P, 2) of the places, see :func:`twonines.models.detector.box_places`.
         batch: the marked boxes.
 
     Returns:
@@ -72,7 +70,6 @@ def assign(
     """
     goal = torch.zeros_like(chance)
     owner = torch.full((len(boxes), boxes.shape[1]), -1, device=boxes.device)
-    middles, _ = box_places(size, boxes.device)
     for picture in range(len(boxes)):
         index = torch.nonzero(batch.owners == picture)[:, 0]
         if not len(index):
@@ -86,12 +83,11 @@ def assign(
         # A place inside several boxes answers for the one that it frames best.
         nearest = overlap.masked_fill(~answers, -1.0).argmax(0)
         answers &= nearest == torch.arange(len(marked), device=boxes.device)[:, None]
-        suits, overlap = suits * answers, overlap * answers
-        scale = overlap.amax(1, keepdim=True).clamp(min=LEAST_GOAL) / suits.amax(
-            1, keepdim=True
-        ).clamp(min=1e-30)
+        best_suit = (suits * answers).amax(1).clamp(min=1e-30)
+        best_overlap = (overlap * answers).amax(1).clamp(min=LEAST_GOAL)
         box, place = torch.nonzero(answers, as_tuple=True)
-        goal[picture, kinds[box], place] = (suits * scale)[box, place]
+        share = suits[box, place] / best_suit[box]
+        goal[picture, kinds[box], place] = share * best_overlap[box]
         owner[picture, place] = index[box]
     return goal, owner
 

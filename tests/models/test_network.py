@@ -99,9 +99,8 @@ def test_boxes_stand_around_their_places() -> None:
     assert strides[fine] == 8 and middles[fine].tolist() == [44, 28]
     assert boxes[0, 0].tolist() == pytest.approx([36, 12, 44, 52], abs=0.01)
     assert strides[coarse] == 16 and middles[coarse].tolist() == [40, 40]
-    assert boxes[0, 1].tolist() == pytest.approx(
-        [24, 8, 40, 64], abs=0.01
-    )  # cut at the picture's edge
+    at_the_edge = [24, 8, 40, 64]  # cut there
+    assert boxes[0, 1].tolist() == pytest.approx(at_the_edge, abs=0.01)
     assert found[0, :2].tolist() == [1, 0]
     assert boxes.min() >= 0 and boxes.max() <= 64
     assert scores[0, 0] == pytest.approx(1 / (1 + np.exp(-4.0)), abs=1e-6)

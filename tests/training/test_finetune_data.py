@@ -286,7 +286,7 @@ def test_places_are_assigned_as_toods_paper_says(tmp_path: Path) -> None:
     chance = torch.rand(2, 2, len(middles), generator=generator)
     reach = (1 + 3 * torch.rand(2, len(middles), 4, generator=generator)) * strides[:, None]
     framed = torch.cat([middles - reach[..., :2], middles + reach[..., 2:]], 2)
-    goal, owner = assign(chance, framed, (SIDE, SIDE), batch)
+    goal, owner = assign(chance, framed, middles, batch)
     wanted_goal, wanted_owner = assign_slowly(chance, framed, batch)
     assert torch.equal(owner, wanted_owner)
     assert torch.allclose(goal, wanted_goal, rtol=1e-3, atol=1e-6)
@@ -299,7 +299,7 @@ def test_right_boxes_cost_less_and_pictures_without_known_boxes_nothing(tmp_path
     middles, _ = box_places((SIDE, SIDE))
     kinds = torch.zeros(2, 2, len(middles))
     right, framed = box_losses(kinds, said(batch), batch), decode_boxes(said(batch), (SIDE, SIDE))
-    goal, owner = assign(torch.sigmoid(kinds), framed, (SIDE, SIDE), batch)
+    goal, owner = assign(torch.sigmoid(kinds), framed, middles, batch)
     named = torch.logit(goal.clamp(1e-4, 1 - 1e-4))
     assert box_losses(named, said(batch), batch)["box_kind"] < 0.2 * right["box_kind"]
 
