@@ -1,8 +1,9 @@
 """The backbone in PyTorch; only ``training`` imports this module."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import timm
@@ -92,6 +93,11 @@ class FrozenNetwork(nn.Module):
         return first
 
 
+def pooled_widths(stages: Sequence[Any]) -> tuple[int, ...]:
+    """Channels of each block of :data:`STAGES`, in the order in which they are pooled."""
+    return tuple(block.bn3.num_features for i in STAGES for block in stages[i])
+
+
 class Backbone(FrozenNetwork):
     """The network for whole pictures.
 
@@ -107,7 +113,7 @@ class Backbone(FrozenNetwork):
     @property
     def widths(self) -> tuple[int, ...]:
         """Channels of each pooled block, in the order of ``features``."""
-        return tuple(block.bn3.num_features for i in STAGES for block in self.net.blocks[i])
+        return pooled_widths(self.net.blocks)
 
     def stages(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Pooled features (N, D) and the output (N, C, h, w) of every stage."""
@@ -118,7 +124,7 @@ class Backbone(FrozenNetwork):
             for block in stage:
                 x = block(x)
                 if index in STAGES:
-                    pooled.extend(_pool(x))
+                    pooled.extend(pool(x))
             outputs.append(x)
         return torch.cat(pooled, 1), outputs
 
@@ -130,7 +136,7 @@ class Backbone(FrozenNetwork):
         return features, torch.cat([fine, coarse], 1)
 
 
-def _pool(x: Tensor) -> tuple[Tensor, ...]:
+def pool(x: Tensor) -> tuple[Tensor, ...]:
     """Mean, maximum, standard deviation and minimum of (N, C, h, w), each (N, C).
 
     The outermost ring of places is left out: zero padding dominates it and hides the extremes

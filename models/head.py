@@ -1,4 +1,4 @@
-"""The image head that is fitted on frozen features; only ``training`` imports this module."""
+"""The image head that is fitted on pooled features; only ``training`` imports this module."""
 
 from dataclasses import dataclass
 
@@ -87,22 +87,25 @@ class KernelHead(nn.Module):
         score, class_scores, novelty = self.judge(features)
         return score, class_scores, self._map(places), novelty
 
-    def judge(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give ``score`` (N,), ``class_scores`` (N, K) and ``novelty`` (N,) of whole pictures."""
+    def respond(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the uncalibrated responses (N, K) and ``novelty`` (N,) of whole pictures."""
         z = ((features - self.mean) * self.gain).clamp(-CLIP, CLIP) * self.weight
         landmarks = self.landmarks.to(torch.float32)
         cross = z @ landmarks.T  # (N, M)
         squared = (z * z).sum(1, keepdim=True) + (landmarks * landmarks).sum(1)[None] - 2 * cross
         squared = squared.clamp(min=0.0)
-        response = torch.exp(-squared) @ self.alphas + self.offset  # (N, K)
-        novelty = torch.sqrt(squared.amin(1))
+        return torch.exp(-squared) @ self.alphas + self.offset, torch.sqrt(squared.amin(1))
+
+    def judge(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Give ``score`` (N,), ``class_scores`` (N, K) and ``novelty`` (N,) of whole pictures."""
+        response, novelty = self.respond(features)
         if not self.has_good:
             class_scores = torch.softmax(response * self.temperature, 1)
             # A typing model knows no good part, so it can never call a part good.
             return torch.ones_like(novelty), class_scores, novelty
         # Good or not is decided first: a softmax over all classes would split the evidence of a
         # defect among its kinds, and good would win what no kind wins alone.
-        score = torch.sigmoid(self.reject[0] * (1.0 - 2.0 * response[:, 0]) + self.reject[1])
+        score = torch.sigmoid(self.reject[0] * defect_sign(response) + self.reject[1])
         kinds = torch.softmax(response[:, 1:] * self.temperature, 1) * score[:, None]
         return score, torch.cat([1.0 - score[:, None], kinds], 1), novelty
 
@@ -111,3 +114,8 @@ class KernelHead(nn.Module):
         logits = torch.einsum("nchw,ck->nkhw", places, self.place_weights)
         logits = logits + self.place_bias[None, :, None, None]
         return torch.sigmoid(logits.amax(1))
+
+
+def defect_sign(response: Tensor) -> Tensor:
+    """-1 for good to 1 for defective, (N,), of responses (N, K) whose first class is good."""
+    return 1.0 - 2.0 * response[:, 0]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from twonines.models.backbone import FrozenNetwork, normalise
+from twonines.models.backbone import STAGES, FrozenNetwork, normalise, pool, pooled_widths
 from twonines.models.frozen_norm import fold_norms, settle_norms
 from twonines.types import GOOD
 
@@ -52,14 +52,16 @@ class Layout:
 class Raw(NamedTuple):
     """What the network says before calibration, for N pictures and n kinds.
 
-    ``embedding`` (N, D); logits ``defect`` (N,), ``kinds`` (N, n), ``bags`` (N, n), the mean of
-    each kind's loudest places, and ``places`` (N, n, h, w) at half the input's resolution.
+    Logits ``defect`` (N,), ``kinds`` (N, n), ``bags`` (N, n), the mean of each kind's loudest
+    places, and ``places`` (N, n, h, w) at half the input's resolution. ``features`` (N, D) are
+    what the backbone's blocks pool, as in :class:`twonines.models.backbone.Backbone`; training
+    does not look at them, and has (N, 0).
     A detector adds, for its P places at :data:`BOX_STRIDES`, logits ``box_kinds`` (N, n, P) and
     ``edges`` (N, 4, BINS, P), logits of the distances from a place to the left, top, right and
     bottom edge of its box, in strides.
     """
 
-    embedding: Tensor
+    features: Tensor
     defect: Tensor
     kinds: Tensor
     bags: Tensor
@@ -92,6 +94,7 @@ class DefectNetwork(nn.Module):
         self.layout = layout
         self.net = FrozenNetwork(weights).net.requires_grad_(True).train()
         depth, count = self.net.num_features, len(layout.kinds)
+        self.widths = pooled_widths(self.net.blocks)  # of ``features``
         self.net.classifier = nn.Identity()
         self.decoder = Decoder([self.net.blocks[i][-1].bn3.num_features for i in _LEVELS])
         # Batches are small here and sets too: new statistics of the backbone's batch norm would
@@ -121,16 +124,19 @@ class DefectNetwork(nn.Module):
             images: (N, H, W, 3) uint8 RGB.
             references: the same of aligned parts without defects, for a network of pairs.
         """
-        levels, deep = self._levels(self._input(images, references))
+        levels, deep, features = self._levels(self._input(images, references))
         fine, *coarser = self.decoder(levels)  # (N, WIDTH, h, w) each
         places = self.map_head(fine)
         bags = loudest(places)
-        embedding = deep.mean((2, 3))
-        pooled = self.dropout(embedding)
-        defect = self.defect_head(pooled)[:, 0] + self.defect_gain * bags.amax(1)
-        kinds = self.kind_head(pooled) + self.kind_gain * bags
+        embedding = self.dropout(deep.mean((2, 3)))
+        defect = self.defect_head(embedding)[:, 0] + self.defect_gain * bags.amax(1)
+        kinds = self.kind_head(embedding) + self.kind_gain * bags
         double = functional.interpolate(places, scale_factor=2, mode="bilinear")
-        return Raw(embedding, defect, kinds, bags, double, *self._boxes(coarser))
+        return Raw(features, defect, kinds, bags, double, *self._boxes(coarser))
+
+    def features(self, images: Tensor, references: Tensor | None = None) -> Tensor:
+        """The features alone, (N, D); arguments as for the whole, which must not be training."""
+        return self._levels(self._input(images, references))[2]
 
     def _boxes(self, levels: list[Tensor]) -> tuple[Tensor | None, Tensor | None]:
         if self.box_heads is None:
@@ -151,15 +157,21 @@ class DefectNetwork(nn.Module):
         stacked = torch.stack([grey, other, (grey - other).abs()], 3)
         return normalise(stacked)
 
-    def _levels(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+    def _levels(self, x: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """The decoder's levels, the deepest output, and the features."""
         x = x.contiguous(memory_format=torch.channels_last)
         x = self.net.bn1(self.net.conv_stem(x))
-        levels = []
+        levels: list[Tensor] = []
+        pooled: list[Tensor] = []
         for index, stage in enumerate(self.net.blocks):
-            x = stage(x)
+            for block in stage:
+                x = block(x)
+                if index in STAGES and not self.training:
+                    pooled.extend(pool(x))
             if index in _LEVELS:
                 levels.append(x)
-        return levels, self.net.bn2(self.net.conv_head(x))
+        features = torch.cat(pooled, 1) if pooled else x[:, :0, 0, 0]
+        return levels, self.net.bn2(self.net.conv_head(x)), features
 
 
 class Decoder(nn.Module):

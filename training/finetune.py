@@ -29,10 +29,10 @@ from twonines.training.finetune_finish import (
     ask,
     box_threshold,
     fit_finish,
-    novelty,
 )
 from twonines.training.finetune_labels import choose_layout
 from twonines.training.finetune_module import Course, Lessons, Trainee, choose_precision, fit
+from twonines.training.finetune_neighbours import fit_neighbours
 from twonines.training.finetune_options import FinetuneOptions
 from twonines.training.lesson import Lesson, Taught
 from twonines.training.regions import RegionChoice, choose_regions
@@ -70,18 +70,14 @@ def finetune(lesson: Lesson) -> Taught:
     lesson.clock.lap("pictures")
     network = train(lesson, options, layout, gallery)
     lesson.clock.lap("training")
-    rng = np.random.default_rng(split.seed)
-    some = np.sort(rng.permutation(len(gallery))[:512])
-    trained = ask(network, gallery, some, lambda d, t: lesson.report("novelty", d, t))
-    answers = ask(
-        network, held, np.arange(len(held)), lambda d, t: lesson.report("answers", d, t),
-        with_maps=True,
-    )  # fmt: skip
-    labels = _labels(split.calibration, layout)
-    finish = fit_finish(network, trained.embedding, answers, labels, seed=split.seed)
+    neighbours = fit_neighbours(
+        network, gallery, lambda d, t: lesson.report("neighbours", d, t), seed=split.seed
+    )
+    answers = ask(network, held, lambda d, t: lesson.report("answers", d, t))
+    finish, novelty = fit_finish(network, neighbours, answers, _labels(split.calibration, layout))
     model = FinetunedModel(network, finish, lesson.size)
     regions = choose_regions(answers.maps)
-    policy = _policy(options, model, answers, held, regions)
+    policy = _policy(options, novelty * NOVELTY_MARGIN, answers, held, regions)
     lesson.clock.lap("calibration")
     return Taught(
         task=lesson.task,
@@ -105,7 +101,8 @@ def train(
     network = DefectNetwork(layout)
     batch_size = options.batch_size or (DETECT_BATCH if layout.detect else BATCH)
     folder = lesson.out / "checkpoints"
-    key = _open_run(folder, lesson, options, network)
+    processes = count_processes()
+    key = _open_run(folder, lesson, options, network, processes)
     precision = key.get("precision")
     if precision is None:
         few = members[: min(batch_size, BATCH)].tolist()
@@ -113,17 +110,15 @@ def train(
         precision = choose_precision(network, batch)
         note = json.dumps(key | {"precision": precision}) + "\n"
         write_whole(folder / "run.json", note.encode())
-    processes = max(1, torch.cuda.device_count())
-    steps = max(1, len(members) // (batch_size * processes))
+    lessons = Lessons(gallery, members.tolist(), held.tolist(), plan, batch_size, seed, processes)
     course = Course(
         epochs=options.most_epochs,
-        steps=steps * options.most_epochs,
+        steps=lessons.steps * options.most_epochs,
         lr=options.lr,
         seconds=None if options.minutes is None else options.minutes * 60,
         seed=seed,
     )
     trainee = Trainee(network, course)
-    lessons = Lessons(gallery, members.tolist(), held.tolist(), plan, batch_size, seed)
     fit(
         trainee, lessons, folder,
         precision=precision, patience=options.patience, report=lesson.report,
@@ -131,6 +126,11 @@ def train(
     averaged = trainee.average.module
     assert isinstance(averaged, DefectNetwork)
     return averaged.settle()
+
+
+def count_processes() -> int:
+    """One for each accelerator, else one."""
+    return max(1, torch.cuda.device_count())
 
 
 def inner_split(
@@ -178,7 +178,11 @@ def augment_plan(lesson: Lesson, options: FinetuneOptions, gallery: Gallery) -> 
 
 
 def _open_run(
-    folder: Path, lesson: Lesson, options: FinetuneOptions, network: DefectNetwork
+    folder: Path,
+    lesson: Lesson,
+    options: FinetuneOptions,
+    network: DefectNetwork,
+    processes: int,
 ) -> dict[str, str]:
     """Keep checkpoints of the same run, clear those of another; what is known of the run."""
     split = lesson.split
@@ -188,6 +192,7 @@ def _open_run(
         "network": {name: list(value.shape) for name, value in network.state_dict().items()},
         "size": lesson.size,
         "seed": split.seed,
+        "processes": processes,  # a step's number says how far training is
         "pictures": content_digest(split.train, lesson.dataset.root),
         "labels": label_digest(split.train, lesson.dataset.root),
         "versions": (__version__, torch.__version__),
@@ -217,20 +222,19 @@ def _labels(records: Sequence[Record], layout: Layout) -> Indices:
 
 def _policy(
     options: FinetuneOptions,
-    model: FinetunedModel,
+    novelty_limit: float,
     answers: Answers,
     held: Gallery,
     regions: RegionChoice | None,
 ) -> Policy:
-    limit = float(novelty(model, answers.embedding).max() * NOVELTY_MARGIN)
     found: dict[str, float] = {}
     if regions is not None:
         found |= {"region_threshold": regions.threshold, "min_region_area": regions.min_area}
     if answers.boxes:
-        box = box_threshold(answers, held, np.arange(len(held)))
+        box = box_threshold(answers, held)
         if box is not None:
             found["box_threshold"] = box
-    return Policy(threshold=options.threshold, novelty_limit=limit, **found)
+    return Policy(threshold=options.threshold, novelty_limit=novelty_limit, **found)
 
 
 def _calibration(
@@ -244,7 +248,8 @@ def _calibration(
             "picture_slope": float(finish.reject[0]),
             "map_slope": float(finish.reject[1]),
             "box_slope": float(finish.reject[2]),
-            "bias": float(finish.reject[3]),
+            "neighbours_slope": float(finish.reject[3]),
+            "bias": float(finish.reject[4]),
             "temperature": float(finish.temperature[0]),
             **reached,
         },

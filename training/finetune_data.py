@@ -56,6 +56,12 @@ class Gallery:
         """Number of pictures."""
         return len(self.records)
 
+    def tensors(self, members: range) -> tuple[Tensor, Tensor | None]:
+        """Pictures as they are, (n, H, W, 3) uint8, and their references where there are any."""
+        chosen = slice(members.start, members.stop)
+        others = None if self.references is None else torch.from_numpy(self.references[chosen])
+        return torch.from_numpy(self.images[chosen]), others
+
     @property
     def exposure(self) -> float:
         """How much the brightness of whole pictures varies, a standard deviation in [0, 1]."""

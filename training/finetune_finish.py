@@ -1,4 +1,4 @@
-"""After training: calibration, thresholds and novelty, on pictures held out for them."""
+"""After training: calibration and thresholds, on pictures held out for them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,19 +10,21 @@ from sklearn.metrics import roc_auc_score
 
 from twonines.errors import GateError
 from twonines.models.detector import find_boxes
-from twonines.models.finetuned import FinetunedModel, Finish
-from twonines.models.head import CLIP
+from twonines.models.finetuned import Finish
+from twonines.models.head import HeadWeights
 from twonines.models.network import DefectNetwork, any_kind
 from twonines.training.finetune_data import Gallery
 from twonines.training.finetune_labels import UNKNOWN
+from twonines.training.finetune_neighbours import compare
 from twonines.training.fit import fit_platt, fit_temperature
 from twonines.training.marks import cover_of
 from twonines.training.regions import MOST_PLACES
 from twonines.types import FloatArray
 
-MOST_LANDMARKS = 512
 MATCH = 0.5
 """Overlap from which a box counts as found."""
+FLAT = 1e-6
+"""A sign that varies less over held-out pictures tells nothing."""
 FLATTEST = 0.1
 """Least slope of the calibration, on logits of unit deviation."""
 _BATCH = 16
@@ -30,14 +32,14 @@ _BATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The network's answers for N pictures (n kinds, D channels); boxes only of a detector.
+    """The network's answers for N pictures (n kinds, D features); boxes only of a detector.
 
     ``signs`` (N, 3) are the logits that may tell defective from good: the picture's, the map's
     highest and the highest of all boxes, 0 without. ``maps`` are maps (h, w) of some pictures with
     the share of each place that is marked; where that is not known, the map is 0.
     """
 
-    embedding: FloatArray
+    features: FloatArray
     signs: npt.NDArray[np.float64]
     kinds: npt.NDArray[np.float64]
     maps: list[tuple[FloatArray, FloatArray]]
@@ -47,42 +49,34 @@ class Answers:
 def ask(
     network: DefectNetwork,
     gallery: Gallery,
-    members: npt.NDArray[np.int64],
     progress: Callable[[int, int], None] = lambda done, total: None,
-    *,
-    with_maps: bool = False,
 ) -> Answers:
-    """Run the network over pictures of the gallery as they are.
+    """Run the network over the pictures of a gallery as they are.
 
-    ``with_maps`` keeps maps, of a large input fewer, so that :data:`MOST_PLACES` hold them all.
+    Of a large input fewer maps are kept, so that :data:`MOST_PLACES` hold them all.
     """
-    embedding, signs, kinds, boxes, maps = [], [], [], [], []
-    size = (gallery.images.shape[1], gallery.images.shape[2])
+    features, signs, kinds, boxes, maps = [], [], [], [], []
+    size, count = (gallery.images.shape[1], gallery.images.shape[2]), len(gallery)
     network.eval()
-    for start in range(0, len(members), _BATCH):
-        chosen = members[start : start + _BATCH]
-        images = torch.from_numpy(gallery.images[chosen])
-        others = (
-            None if gallery.references is None else torch.from_numpy(gallery.references[chosen])
-        )
+    for start in range(0, count, _BATCH):
+        chosen = range(start, min(start + _BATCH, count))
         with torch.inference_mode():
-            raw = network(images, others)
+            raw = network(*gallery.tensors(chosen))
             if raw.box_kinds is not None and raw.edges is not None:
                 found = [part.numpy() for part in find_boxes(raw.box_kinds, raw.edges, size)]
                 boxes += list(zip(*found, strict=True))
             anything = any_kind(raw.places)
             signs.append(raw.signs(anything).numpy())
-        embedding.append(raw.embedding.numpy())
+        features.append(raw.features.numpy())
         kinds.append(raw.kinds.numpy())
-        if with_maps:
-            step = -(-len(members) * anything[0].numel() // MOST_PLACES)
-            maps += [
-                _marked_map(torch.sigmoid(anything[i]).numpy(), gallery.kinds[index])
-                for i, index in enumerate(chosen) if (start + i) % step == 0
-            ]  # fmt: skip
-        progress(min(start + _BATCH, len(members)), len(members))
+        step = -(-count * anything[0].numel() // MOST_PLACES)
+        maps += [
+            _marked_map(torch.sigmoid(anything[place]).numpy(), gallery.kinds[index])
+            for place, index in enumerate(chosen) if index % step == 0
+        ]  # fmt: skip
+        progress(chosen.stop, count)
     return Answers(
-        np.concatenate(embedding),
+        np.concatenate(features),
         np.concatenate(signs).astype(np.float64),
         np.concatenate(kinds).astype(np.float64),
         maps,
@@ -99,54 +93,60 @@ def _marked_map(values: FloatArray, kinds: npt.NDArray[np.uint8]) -> tuple[Float
 
 def fit_finish(
     network: DefectNetwork,
-    train: FloatArray,
+    neighbours: HeadWeights,
     held: Answers,
     labels: npt.NDArray[np.int64],
-    *,
-    seed: int,
-) -> Finish:
-    """Calibrate score and kinds on held-out pictures, and choose landmarks for the novelty.
+) -> tuple[Finish, float]:
+    """Calibrate score and kinds on held-out pictures.
 
     Args:
         network: gives the layout.
-        train: (N, D) embeddings of training pictures.
+        neighbours: see :func:`twonines.training.finetune_neighbours.fit_neighbours`.
         held: answers on the calibration split.
         labels: (N,) indices into the layout's classes, -1 where the kind is not among them.
-        seed: chooses the landmarks where there are more than ``MOST_LANDMARKS`` pictures.
+
+    Returns:
+        What the model needs, and the highest novelty of a held-out picture.
 
     Raises:
         GateError: the network cannot tell good from defective on the calibration split.
     """
     layout = network.layout
     first = int(layout.has_good)
-    reject = np.array([1, 0, 0, 0], np.float32)
+    alike, novelty = compare(neighbours, held.features)
+    reject = np.array([1, 0, 0, 0, 0], np.float32)
     if layout.has_good:
-        reject = _reject(held, labels != 0)
+        reject = _reject(np.column_stack([held.signs, alike]), labels != 0)
     known = labels >= first
     temperature = fit_temperature(held.kinds[known], labels[known] - first)
-    mean, deviation = train.mean(0), train.std(0)
-    gain = (1 / np.maximum(deviation, 1e-2)).astype(np.float32)
-    z = np.clip((train - mean) * gain, -CLIP, CLIP)
-    chosen = np.random.default_rng(seed).permutation(len(z))[:MOST_LANDMARKS]
-    return Finish(reject, temperature, mean, gain, z[np.sort(chosen)].astype(np.float16))
+    return Finish(neighbours, reject, temperature), float(novelty.max())
 
 
-def _reject(held: Answers, defective: npt.NDArray[np.bool_]) -> FloatArray:
+def _reject(signs: npt.NDArray[np.float64], defective: npt.NDArray[np.bool_]) -> FloatArray:
     """Slopes and bias of the score's sigmoid, see :class:`twonines.models.finetuned.Finish`.
 
-    The score follows that of the signs, or the mean of all, which sorts the held-out pictures
-    best: where defects are drawn and small, the map sees more than the picture's logit.
+    The score follows that of the signs, or the mean of the network's own or of all, which sorts
+    the held-out pictures best: where defects are drawn and small, the map sees more than the
+    picture's logit, and where pictures are merely sorted, the neighbours do.
+
+    Args:
+        signs: (N, S), the neighbours' last.
+        defective: (N,).
     """
     if defective.all() or not defective.any():
         raise GateError(
             f"calibration: good and defective pictures must be held out, got {defective.sum()} "
             f"defective ones among {len(defective)}"
         )
-    middle, spread = held.signs.mean(0), np.maximum(held.signs.std(0), 1e-6)
-    z = (held.signs - middle) / spread
-    told = np.flatnonzero(held.signs.any(0))
-    alone = np.eye(held.signs.shape[1])[told]
-    choices = [*alone, alone.mean(0)]
+    middle, spread = signs.mean(0), signs.std(0)
+    told = spread > FLAT
+    spread = np.where(told, spread, 1.0)
+    z = (signs - middle) / spread
+    if not told.any():
+        raise GateError(f"calibration: the network says the same of all {len(signs)} pictures")
+    alone = np.eye(signs.shape[1])[told]
+    own = alone[:-1] if told[-1] else alone
+    choices = [*alone, *(some.mean(0) for some in (own, alone) if len(some))]
     weights = max(choices, key=lambda w: float(roc_auc_score(defective, z @ w)))
     slope, bias = _platt(z @ weights, defective)
     slopes = slope * weights / spread
@@ -168,22 +168,12 @@ def _platt(
     return slope / spread, bias - slope * middle / spread
 
 
-def novelty(model: FinetunedModel, embedding: FloatArray) -> FloatArray:
-    """What the model's graph will say of embeddings (N, D), as (N,)."""
-    with torch.inference_mode():
-        result: FloatArray = model.novelty(torch.from_numpy(embedding)).numpy()
-    return result
-
-
-def box_threshold(
-    answers: Answers, gallery: Gallery, members: npt.NDArray[np.int64]
-) -> float | None:
+def box_threshold(answers: Answers, gallery: Gallery) -> float | None:
     """The box score of the best F1 at an overlap of ``MATCH``; None where no box was drawn."""
     scores, right, wanted = [], [], 0
-    for place, index in enumerate(members):
-        truth, kinds = gallery.boxes[index]
+    for (truth, kinds), found in zip(gallery.boxes, answers.boxes, strict=True):
         wanted += len(truth)
-        boxes, box_scores, box_kinds = answers.boxes[place]
+        boxes, box_scores, box_kinds = found
         order = np.argsort(-box_scores, kind="stable")
         scores.append(box_scores[order])
         right.append(match_boxes(boxes[order], box_kinds[order], truth, kinds))

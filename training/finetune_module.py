@@ -159,11 +159,16 @@ class Lessons(pl.LightningDataModule):
         plan: AugmentPlan,
         batch_size: int,
         seed: int,
+        processes: int = 1,
     ) -> None:
-        """``train`` and ``validation`` are indices into the gallery."""
+        """``train`` and ``validation`` are indices into the gallery; ``processes`` share them."""
         super().__init__()
         self.gallery, self.members, self.held = gallery, list(train), list(validation)
-        self.plan, self.size, self.seed = plan, batch_size, seed
+        self.plan, self.size, self.seed, self.processes = plan, batch_size, seed, processes
+        share = -(-len(self.members) // processes)
+        self.steps = max(1, share // batch_size)
+        """Of an epoch; what does not fill a step is left to another epoch, unless it is all."""
+        self._drops = share >= batch_size
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """This epoch's batches; Lightning asks for them every epoch."""
@@ -174,7 +179,7 @@ class Lessons(pl.LightningDataModule):
         return DataLoader(
             Exercises(self.gallery, order, self.plan, mixed),
             batch_size=self.size,
-            drop_last=len(self.members) >= self.size,
+            drop_last=self._drops,
             collate_fn=collate,
             num_workers=_workers(),
         )
@@ -224,7 +229,7 @@ def fit(
     Afterwards ``trainee.average`` holds the best weights.
     """
     last = folder / "last.ckpt"
-    several = torch.cuda.device_count() > 1
+    several = lessons.processes > 1
     callbacks: list[pl.Callback] = [
         ModelCheckpoint(folder, filename="last", enable_version_counter=False)
     ]
@@ -239,9 +244,9 @@ def fit(
     with _quiet():
         trainer = pl.Trainer(
             accelerator="auto",
-            devices="auto",
+            devices=lessons.processes,
             strategy="ddp_spawn" if several else "auto",
-            sync_batchnorm=several,
+            sync_batchnorm=several and torch.cuda.is_available(),
             precision=precision,
             max_epochs=trainee.course.epochs,
             callbacks=callbacks,

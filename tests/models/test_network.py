@@ -3,6 +3,7 @@ import pytest
 import torch
 from torchvision.ops import nms
 
+from twonines.models.backbone import Backbone
 from twonines.models.detector import (
     box_overlap,
     box_places,
@@ -14,6 +15,7 @@ from twonines.models.finetuned import FinetunedModel, Finish
 from twonines.models.network import BINS, DefectNetwork, Layout, loudest
 from twonines.models.providers import make_runtime
 from twonines.training.export import export_whole
+from twonines.training.fit import FeatureLayout, fit_head
 
 LAYOUTS = [
     Layout(("a", "b"), has_good=True),
@@ -32,19 +34,24 @@ def model(layout: Layout) -> FinetunedModel:
     for name, weight in network.named_parameters():
         if name.endswith("kind.2.weight"):  # an untrained box head's scores are all level
             torch.nn.init.normal_(weight)
-    depth = network.net.num_features
-    rng = np.random.default_rng(0)
-    finish = Finish(
-        reject=np.array([1.5, 0.25, 0.125, 0.5], np.float32),
-        temperature=np.array([2], np.float32),
-        mean=np.zeros(depth, np.float32),
-        gain=np.ones(depth, np.float32),
-        landmarks=rng.normal(size=(5, depth)).astype(np.float16),
+    classes = ("good", "defective")[1 - layout.has_good :]
+    seen = torch.from_numpy(
+        images(6, seed=9) // np.arange(1, 7, dtype=np.uint8)[:, None, None, None]
     )
+    with torch.inference_mode():
+        features = network.eval().features(seen, seen if layout.reference else None).numpy()
+    finish = Finish(
+        neighbours=fit_head(
+            features, np.arange(6) % len(classes), np.ones(6, np.float32), classes,
+            FeatureLayout.of(network.widths), seed=0,
+        ),
+        reject=np.array([1.5, 0.25, 0.125, 2.0, 0.5], np.float32),
+        temperature=np.array([2], np.float32),
+    )  # fmt: skip
     return FinetunedModel(network, finish, (64, 64))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS[1:])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_onnx_agrees_with_pytorch_at_every_batch_size(layout: Layout) -> None:
     whole = model(layout)
     graph = export_whole(whole, (64, 64), pairs=layout.reference)
@@ -72,6 +79,26 @@ def test_the_reference_changes_the_answer() -> None:
     with torch.inference_mode():
         same, other = whole(first, first)[0], whole(first, torch.from_numpy(images(1, 1)))[0]
     assert not torch.allclose(same, other, atol=1e-4)
+
+
+def test_features_are_those_of_the_backbone_and_training_does_without() -> None:
+    network, batch = DefectNetwork(LAYOUTS[0]), torch.from_numpy(images(3))
+    backbone = Backbone()
+    with torch.inference_mode():
+        wanted = backbone(batch)[0]
+        assert torch.allclose(network.eval()(batch).features, wanted, atol=1e-3)
+    assert network.widths == backbone.widths
+    assert network.train()(batch).features.shape == (3, 0)
+
+
+def test_the_neighbours_have_a_say_in_the_score() -> None:
+    whole, batch = model(LAYOUTS[0]), torch.from_numpy(images(2, seed=9))
+    batch[1] //= 2  # the first two that the neighbours are of: a good and a defective one
+    with torch.inference_mode():
+        before = whole(batch)[0]
+        whole.reject[3] = 0.0
+        moved = torch.logit(before) - torch.logit(whole(batch)[0])
+    assert moved[0] < -0.5 and moved[1] > 0.5
 
 
 def test_training_leaves_the_pretrained_statistics() -> None:

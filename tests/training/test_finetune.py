@@ -2,28 +2,28 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, Subset
 
 from tests.training.defects import make_parts
 from tests.training.threads import one_torch_thread
 from twonines.datasets.mask_sources import MaskFile
 from twonines.datasets.record import Box, Dataset, Record, Task, Turns
 from twonines.datasets.splits import Split, make_split
-from twonines.errors import DatasetError, GateError, SettingsError
+from twonines.errors import DatasetError, SettingsError
 from twonines.models.network import DefectNetwork, Layout
 from twonines.models.session import InspectionSession
 from twonines.training import finetune as recipe
-from twonines.training import finetune_finish as finishing
 from twonines.training import finetune_labels as labels
 from twonines.training import finetune_module as module
+from twonines.training.finetune_augment import AugmentPlan
 from twonines.training.finetune_data import Exercises, collate, open_gallery
-from twonines.training.finetune_finish import match_boxes
-from twonines.training.finetune_module import Trainee, rate_at
+from twonines.training.finetune_losses import losses
+from twonines.training.finetune_module import Lessons, Trainee, rate_at
 from twonines.training.finetune_options import FinetuneOptions
 from twonines.training.lesson import Lesson
 from twonines.training.teach import TeachResult, teach
@@ -163,6 +163,44 @@ def test_a_killed_run_goes_on_and_ends_the_same(
     assert 0 in epochs
 
 
+def test_several_processes_share_the_pictures_and_learn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on several accelerators, but for the device."""
+    dataset = make_parts(tmp_path / "parts", {"good": 24, "square": 24}, masks=True)
+    monkeypatch.setattr(recipe, "choose_precision", lambda *_: "32-true")
+    one = lesson(dataset, tmp_path / "run", batch_size=4, epochs=4)
+    assert isinstance(one.options, FinetuneOptions)
+    gallery = open_gallery(one.split.train, LAYOUT, one.size)
+    torch.manual_seed(one.split.seed)
+    before = DefectNetwork(LAYOUT).settle()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(recipe, "count_processes", lambda: 2)
+    after = recipe.train(one, one.options, LAYOUT, gallery)
+    batch = collate([Exercises(gallery, range(16), None, 0)[i] for i in range(16)])
+    with torch.inference_mode():
+        wrong = [sum(map(float, losses(n(batch.images), batch).values())) for n in (before, after)]
+    assert wrong[1] < 0.5 * wrong[0]
+    kept = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert (len(gallery), kept["global_step"], kept["epoch"]) == (31, 4 * 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "processes", "steps"), [(31, 1, 3), (31, 2, 2), (10, 2, 1), (5, 1, 1), (16, 2, 1)]
+)
+def test_every_process_has_a_step(
+    pictures: int, processes: int, steps: int, tmp_path: Path
+) -> None:
+    gallery = open_gallery(make_parts(tmp_path, {"square": 2}).records, LAYOUT, (64, 64))
+    plan = AugmentPlan((64, 64), (1.0, 1.0), flips=False, turns=1, exposure=0.0)
+    lessons = Lessons(gallery, [0] * pictures, [], plan, 8, 0, processes)
+    batches = lessons.train_dataloader()
+    share = range(0, pictures, processes)  # as Lightning deals them
+    batches = DataLoader(Subset(batches.dataset, share), 8, drop_last=batches.drop_last)
+    assert lessons.steps == len(batches) == steps
+
+
 @pytest.mark.parametrize(("reduced", "wanted"), [(0.8, "bf16-mixed"), (0.95, "32-true")])
 def test_bfloat16_is_taken_where_a_step_is_clearly_faster_with_it(
     reduced: float, wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -199,45 +237,6 @@ def test_every_epoch_is_kept_though_none_was_better(
         for name in ("last", "best")
     }
     assert kept == {"last": 2, "best": 0}
-
-
-def test_the_score_follows_what_sorts_the_held_out_pictures() -> None:
-    rng = np.random.default_rng(0)
-    labels_ = np.repeat([0, 1], 40)
-    sorting, noise = labels_ + rng.normal(0, 0.3, 80), rng.normal(size=80)
-    embedding = rng.normal(size=(80, 6)).astype(np.float32)
-    network = DefectNetwork(LAYOUT)
-
-    def fitted(*signs: Any, truth: Any = labels_) -> Any:
-        kinds = rng.normal(size=(80, 2))
-        held = finishing.Answers(embedding, np.stack(signs, 1), kinds, [], [])
-        return finishing.fit_finish(network, embedding, held, truth, seed=0).reject
-
-    none = np.zeros(80)
-    picture, place, box, _ = fitted(sorting, noise, none)
-    assert picture > 0 and place == box == 0
-    picture, place, box, bias = fitted(noise, sorting, none)
-    assert picture == box == 0 and place > 0
-    assert 0 < -bias / place < 1  # even odds lie between good and defective
-    picture, place, box, _ = fitted(noise, none + rng.normal(size=80), sorting)
-    assert picture == place == 0 and box > 0
-    with pytest.raises(GateError, match="got 80 defective ones among 80"):
-        fitted(sorting, noise, none, truth=np.ones(80, int))
-
-
-def test_two_signs_that_err_apart_are_taken_together() -> None:
-    rng = np.random.default_rng(1)
-    truth = np.repeat([0, 1], 40)
-    one, two = (truth + rng.normal(0, 0.8, 80) for _ in range(2))
-    held = finishing.Answers(
-        np.zeros((80, 6), np.float32), np.stack([one, 100 * two + 7, np.zeros(80)], 1),
-        rng.normal(size=(80, 2)), [], [],
-    )  # fmt: skip
-    slopes = finishing.fit_finish(DefectNetwork(LAYOUT), held.embedding, held, truth, seed=0).reject
-    assert slopes[0] > 0 and slopes[1] > 0 and slopes[2] == 0
-    assert slopes[0] / slopes[1] == pytest.approx(100 * two.std() / one.std(), rel=1e-3)
-    odds = held.signs @ slopes[:3] + slopes[3]
-    assert abs(odds[truth == 0].mean() + odds[truth == 1].mean()) < 1
 
 
 def test_a_torn_note_of_a_run_begins_anew(tmp_path: Path) -> None:
@@ -285,63 +284,6 @@ def test_inner_validation_keeps_groups_together(tmp_path: Path) -> None:
     assert len(held) >= 8 and not set(train) & set(held) and len(train) + len(held) == 120
     assert not {grouped[i].group for i in train} & {grouped[i].group for i in held}
     assert not len(recipe.inner_split(dataset, grouped[:20], 0.1, 0)[1])
-
-
-def test_a_box_is_right_once_and_for_its_kind() -> None:
-    truth = np.array([[0, 0, 10, 10]], np.float32)
-    found = np.array([[0, 0, 10, 9], [0, 0, 10, 10], [0, 0, 10, 10]], np.float32)
-    kinds = np.array([1, 0, 0])
-    assert match_boxes(found, kinds, truth, np.zeros(1, np.float32)).tolist() == [
-        False, True, False,
-    ]  # fmt: skip
-
-
-def stub(boxes: list[Any]) -> Any:
-    """Answers or a gallery of which only the boxes matter."""
-    return SimpleNamespace(boxes=boxes)
-
-
-def thresholds(scores: list[list[float]], right: list[list[bool]]) -> float | None:
-    """The threshold for pictures with two marked boxes each, 100 px apart."""
-    boxes, truth = [], []
-    for row, hits in zip(scores, right, strict=True):
-        corners = np.array([[100 * i, 0, 100 * i + 10, 10] for i in range(2)], np.float32)
-        truth.append((corners, np.zeros(2, np.float32)))
-        free, found = iter(corners), []
-        for hit in hits:
-            found.append(next(free) if hit else np.array([500, 500, 510, 510], np.float32))
-        boxes.append((np.array(found, np.float32).reshape(-1, 4), np.array(row, np.float32),
-                      np.zeros(len(row), np.int64)))  # fmt: skip
-    return finishing.box_threshold(stub(boxes), stub(truth), np.arange(len(boxes)))
-
-
-def test_the_threshold_of_boxes_lies_between_true_and_false_ones() -> None:
-    found = thresholds([[0.9, 0.8, 0.2], [0.7, 0.6, 0.1]], [[True, True, False]] * 2)
-    assert found == pytest.approx(0.4)
-    assert thresholds([[0.9, 0.8]], [[True, True]]) == pytest.approx(0.4)  # no false one
-    none = stub([(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))])
-    empty = stub([(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))])
-    assert finishing.box_threshold(empty, none, np.arange(1)) is None
-
-
-def test_the_threshold_of_boxes_is_the_middle_of_what_cannot_be_told_apart() -> None:
-    """Twenty true boxes from 0.5 up, one at 0.15 below a false one at 0.3: as good with as without.
-
-    The false ones from 0.1 down are many, and worse.
-    """
-    scores = [[0.5 + 0.02 * i, 0.5 + 0.02 * i] for i in range(10)]
-    right = [[True, True] for _ in range(10)]
-    scores += [[0.9, 0.3, 0.15], *[[0.1, 0.1] for _ in range(20)]]
-    right += [[True, False, True], *[[False, False] for _ in range(20)]]
-    every = sorted((s, r) for row, hits in zip(scores, right, strict=True)
-                   for s, r in zip(row, hits, strict=True))[::-1]  # fmt: skip
-    wanted = 2 * len(scores)
-    f1 = [2 * sum(r for _, r in every[: n + 1]) / (n + 1 + wanted) for n in range(len(every))]
-    error = (max(f1) * (1 - max(f1)) / wanted) ** 0.5
-    good = [n for n, value in enumerate(f1) if value >= max(f1) - error]
-    assert good == list(range(good[0], good[-1] + 1)) and every[good[-1] + 1][0] < every[good[0]][0]
-    middle = (every[good[0]][0] + every[good[-1] + 1][0]) / 2
-    assert thresholds(scores, right) == pytest.approx(middle)
 
 
 def test_learning_rate_rises_and_falls() -> None:
