@@ -56,6 +56,11 @@ class Gallery:
         """Number of pictures."""
         return len(self.records)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process: what lies in a file is opened there, not sent."""
+        parts = (_sent(self.images), _sent(self.references), _sent(self.kinds))
+        return _received, (self.records, self.layout, parts, self.boxes, self.targets)
+
     def tensors(self, members: range) -> tuple[Tensor, Tensor | None]:
         """Pictures as they are, (n, H, W, 3) uint8, and their references where there are any."""
         chosen = slice(members.start, members.stop)
@@ -111,6 +116,21 @@ def open_gallery(
             report(stage, done, len(records))
     targets = [picture_target(record, layout) for record in records]
     return Gallery(tuple(records), layout, images, references, kinds, boxes, targets, folder)
+
+
+def _sent(pictures: Any) -> Any:
+    if isinstance(pictures, np.memmap) and pictures.filename is not None:
+        return Path(pictures.filename)
+    return pictures
+
+
+def _received(
+    records: tuple[Record, ...], layout: Layout, parts: tuple[Any, ...], boxes: Any, targets: Any
+) -> Gallery:
+    images, references, kinds = (
+        np.lib.format.open_memmap(part, "r") if isinstance(part, Path) else part for part in parts
+    )
+    return Gallery(records, layout, images, references, kinds, boxes, targets)
 
 
 def _room(

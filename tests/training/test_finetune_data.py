@@ -1,5 +1,6 @@
 """What finetune is taught of pictures: targets, crops, losses."""
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from twonines.errors import ImageError
 from twonines.models.align import shift
 from twonines.models.detector import box_places, decode_boxes
 from twonines.models.network import BINS, Layout
+from twonines.training import finetune_data as module
 from twonines.training import finetune_labels as labels
 from twonines.training.finetune_augment import AugmentPlan, build, cut_to_canvas
 from twonines.training.finetune_boxes import (
@@ -31,6 +33,30 @@ from twonines.training.finetune_data import Batch, Exercises, collate, open_gall
 from twonines.training.finetune_losses import bag_loss, map_loss
 
 LAYOUT = Layout(("square", "stripe"), has_good=True)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_a_large_gallery_lies_in_a_file_and_is_not_sent_to_other_processes(
+    pairs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = make_parts(tmp_path / "parts", {"square": 6}, masks=True, pairs=pairs)
+    layout = Layout(("square",), has_good=False, reference=pairs)
+    small = open_gallery(parts.records, layout, (64, 64))
+    monkeypatch.setattr(module, "MEMORY_BYTES", 0)
+    large = open_gallery(parts.records, layout, (64, 64), cache=tmp_path / "cache")
+    assert large.folder is not None and Path(large.folder.name).parent == tmp_path / "cache"
+    for gallery in (small, large):
+        sent = pickle.dumps(gallery)
+        assert (len(sent) > small.images.nbytes) is (gallery is small)
+        there = pickle.loads(sent)
+        assert there.folder is None  # whoever sent it clears up
+        assert (there.images == small.images).all() and (there.kinds == small.kinds).all()
+        assert there.records == gallery.records and there.layout == layout
+        if pairs:
+            assert (there.references == small.references).all()
+        else:
+            assert there.references is None
+    large.folder.cleanup()
 
 
 def test_a_small_defect_pulls_the_map_as_a_kind_and_as_a_place() -> None:
