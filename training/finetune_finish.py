@@ -16,7 +16,7 @@ from twonines.models.network import DefectNetwork, any_kind
 from twonines.training.finetune_data import Gallery
 from twonines.training.finetune_labels import UNKNOWN
 from twonines.training.finetune_neighbours import compare
-from twonines.training.fit import fit_platt, fit_temperature
+from twonines.training.fit import fit_sigmoid, fit_temperature
 from twonines.training.marks import cover_of
 from twonines.training.regions import MOST_PLACES
 from twonines.types import FloatArray
@@ -125,9 +125,9 @@ def fit_finish(
 def _reject(signs: npt.NDArray[np.float64], defective: npt.NDArray[np.bool_]) -> FloatArray:
     """Slopes and bias of the score's sigmoid, see :class:`twonines.models.finetuned.Finish`.
 
-    The score follows that of the signs, or the mean of the network's own or of all, which sorts
-    the held-out pictures best: where defects are drawn and small, the map sees more than the
-    picture's logit, and where pictures are merely sorted, the neighbours do.
+    Of the network's own signs one speaks, or the mean of all, whichever sorts the held-out pictures
+    best: where defects are drawn and small, the map sees more than the picture's logit. How much
+    it counts beside the neighbours, the sigmoid's fit says.
 
     Args:
         signs: (N, S), the neighbours' last.
@@ -142,30 +142,22 @@ def _reject(signs: npt.NDArray[np.float64], defective: npt.NDArray[np.bool_]) ->
     told = spread > FLAT
     spread = np.where(told, spread, 1.0)
     z = (signs - middle) / spread
-    if not told.any():
-        raise GateError(f"calibration: the network says the same of all {len(signs)} pictures")
-    alone = np.eye(signs.shape[1])[told]
-    own = alone[:-1] if told[-1] else alone
-    choices = [*alone, *(some.mean(0) for some in (own, alone) if len(some))]
-    weights = max(choices, key=lambda w: float(roc_auc_score(defective, z @ w)))
-    slope, bias = _platt(z @ weights, defective)
-    slopes = slope * weights / spread
-    return np.append(slopes, bias - slopes @ middle).astype(np.float32)
-
-
-def _platt(
-    logits: npt.NDArray[np.float64], defective: npt.NDArray[np.bool_]
-) -> tuple[float, float]:
-    """Slope and bias; fitted on standardised logits, where it converges."""
-    middle, spread = logits.mean(), max(logits.std(), 1e-6)
-    slope, bias = fit_platt((logits - middle) / spread, defective)
-    if slope < FLATTEST:
+    alone = np.eye(signs.shape[1])
+    own, voices = alone[:-1][told[:-1]], alone[-1:][told[-1:]]
+    if len(own):
+        choices = [*own, own.mean(0)]
+        best = max(choices, key=lambda w: float(roc_auc_score(defective, z @ w)))
+        voices = np.stack([best / (z @ best).std(), *voices])
+    *weights, bias = fit_sigmoid(z @ voices.T, defective).astype(np.float64)
+    slopes = np.array(weights) @ voices
+    if not (z @ slopes).std() >= FLATTEST:
         raise GateError(
-            f"calibration: the network must tell good from defective on {len(logits)} held-out "
-            f"pictures, its slope is {slope:.2g}; train longer, with more pictures, or look at "
-            "the labels"
+            f"calibration: the network must tell good from defective on {len(signs)} held-out "
+            f"pictures, its slope is {(z @ slopes).std():.2g}; train longer, with more pictures, "
+            "or look at the labels"
         )
-    return slope / spread, bias - slope * middle / spread
+    slopes = slopes / spread
+    return np.append(slopes, bias - slopes @ middle).astype(np.float32)
 
 
 def box_threshold(answers: Answers, gallery: Gallery) -> float | None:

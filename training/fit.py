@@ -173,22 +173,28 @@ def calibrate(
     defective = labels > 0
     return replace(
         weights,
-        reject=fit_platt(1 - 2 * raw[:, 0], defective),
+        reject=fit_sigmoid(1 - 2 * raw[:, :1], defective),
         temperature=fit_temperature(raw[defective, 1:], labels[defective] - 1),
     )
 
 
-def fit_platt(margin: npt.NDArray[np.float64], defective: npt.NDArray[np.bool_]) -> FloatArray:
-    """Slope and bias of the sigmoid, by maximum likelihood; the slope stays positive."""
+def fit_sigmoid(signs: npt.NDArray[np.float64], defective: npt.NDArray[np.bool_]) -> FloatArray:
+    """Slopes of signs (N, S), none below 0, and bias of a sigmoid, (S + 1,), by likelihood."""
     count = int(defective.sum())
     targets = np.where(defective, (count + 1) / (count + 2), 1 / (len(defective) - count + 2))
 
-    def loss(parameters: npt.NDArray[np.float64]) -> float:
-        logits = np.exp(parameters[0]) * margin + parameters[1]
-        return float((np.logaddexp(0, logits) - targets * logits).mean())
+    def loss(parameters: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        logits = signs @ parameters[:-1] + parameters[-1]
+        wrong = expit(logits) - targets
+        value = float((np.logaddexp(0, logits) - targets * logits).mean())
+        return value, np.append(wrong @ signs, wrong.sum()) / len(signs)
 
-    best = optimize.minimize(loss, np.array([np.log(3.0), 0.0]), method="Nelder-Mead").x
-    return np.array([np.exp(best[0]), best[1]], np.float32)
+    slopes = signs.shape[1]
+    best = optimize.minimize(
+        loss, np.append(np.ones(slopes), 0.0), jac=True, method="L-BFGS-B",
+        bounds=[*[(0.0, None)] * slopes, (None, None)], options={"ftol": 1e-14, "gtol": 1e-8},
+    ).x  # fmt: skip
+    return np.asarray(best, np.float32)
 
 
 def fit_temperature(raw: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> FloatArray:

@@ -15,6 +15,7 @@ from tests.training.defects import make_parts
 from tests.training.threads import one_torch_thread
 from twonines.errors import GateError
 from twonines.models.backbone import POOLS
+from twonines.models.finetuned import Finish
 from twonines.models.head import HeadWeights
 from twonines.models.network import DefectNetwork, Layout
 from twonines.training import finetune_finish as finishing
@@ -38,64 +39,57 @@ def one_thread() -> Iterator[None]:
         yield
 
 
+def fitted(*signs: Any, like: Any, truth: Any) -> tuple[Any, Any, Finish]:
+    """Slopes for signs of unit deviation, odds of every picture, and the finish they are of."""
+    features = np.asarray(like, np.float32)[:, None]
+    kinds = np.random.default_rng(0).normal(size=(len(truth), 2))
+    held = finishing.Answers(features, np.stack(signs, 1), kinds, [], [])
+    finish, novelty = finishing.fit_finish(DefectNetwork(LAYOUT), TWO_NEIGHBOURS, held, truth)
+    alike, far = compare(TWO_NEIGHBOURS, features)
+    assert novelty == pytest.approx(float(far.max()))
+    every = np.column_stack([held.signs, alike])
+    return finish.reject[:-1] * every.std(0), every @ finish.reject[:-1] + finish.reject[-1], finish
+
+
 def test_the_score_follows_what_sorts_the_held_out_pictures() -> None:
     rng = np.random.default_rng(0)
-    labels_ = np.repeat([0, 1], 40)
-    sorting, noise = labels_ + rng.normal(0, 0.3, 80), rng.normal(size=80)
-    network = DefectNetwork(LAYOUT)
+    truth, none = np.repeat([0, 1], 40), np.zeros(80)
+    sorting, noise, other = truth + rng.normal(0, 0.3, 80), *rng.normal(size=(2, 80))
+    for place in range(3):
+        signs = [noise, other, none]
+        signs[place] = 100 * sorting + 7
+        slopes, odds, _ = fitted(*signs, like=rng.normal(size=80), truth=truth)
+        assert slopes[place] > 2 and not np.delete(slopes[:3], place).any()
+        assert slopes[3] < 0.2 * slopes[place]
+        assert ((odds > 0) == truth).mean() > 0.9
+    slopes, odds, _ = fitted(noise, other, none, like=sorting, truth=truth)
+    assert slopes[3] > 2 and slopes[:3].max() < 0.2 * slopes[3]
+    assert ((odds > 0) == truth).mean() > 0.9
 
-    def fitted(*signs: Any, like: Any = noise, truth: Any = labels_) -> Any:
-        kinds, features = rng.normal(size=(80, 2)), np.asarray(like, np.float32)[:, None]
-        held = finishing.Answers(features, np.stack(signs, 1), kinds, [], [])
-        return finishing.fit_finish(network, TWO_NEIGHBOURS, held, truth)[0].reject
 
-    none = np.zeros(80)
-    picture, place, box, alike, _ = fitted(sorting, noise, none)
-    assert picture > 0 and place == box == alike == 0
-    picture, place, box, alike, bias = fitted(noise, sorting, none)
-    assert picture == box == alike == 0 and place > 0
-    assert 0 < -bias / place < 1  # even odds lie between good and defective
-    picture, place, box, alike, _ = fitted(noise, none + rng.normal(size=80), sorting)
-    assert picture == place == alike == 0 and box > 0
-    picture, place, box, alike, _ = fitted(noise, noise, none, like=sorting)
-    assert picture == place == box == 0 and alike > 0
-    *_, alike, _ = slopes = fitted(sorting, none + 3, none, like=none)
-    assert alike == 0 and np.abs(slopes).max() < 100  # what never varies has no say
+def test_signs_that_err_apart_are_taken_together() -> None:
+    rng = np.random.default_rng(1)
+    truth = np.repeat([0, 1], 40)
+    one, two, three = (truth + rng.normal(0, 0.8, 80) for _ in range(3))
+    slopes, odds, _ = fitted(one, 100 * two + 7, np.zeros(80), like=three, truth=truth)
+    assert slopes[0] == pytest.approx(slopes[1], rel=1e-3) and slopes[2] == 0
+    assert slopes[0] > 0.3 and slopes[3] > 0.3
+    alone = max(roc_auc_score(truth, sign) for sign in (one, two, three))
+    assert roc_auc_score(truth, odds) > alone
+
+
+def test_what_never_varies_has_no_say() -> None:
+    rng = np.random.default_rng(0)
+    truth, none = np.repeat([0, 1], 40), np.zeros(80)
+    sorting = truth + rng.normal(0, 0.3, 80)
+    slopes, odds, finish = fitted(sorting, none + 3, none, like=none, truth=truth)
+    assert slopes[0] > 2 and not finish.reject[1:4].any() and np.abs(odds).max() < 50
+    with pytest.raises(GateError, match="its slope is 0"):
+        fitted(none, none, none, like=none, truth=truth)
+    with pytest.raises(GateError, match="its slope is"):
+        fitted(1 - sorting, none, none, like=1 - sorting, truth=truth)  # turned around
     with pytest.raises(GateError, match="got 80 defective ones among 80"):
-        fitted(sorting, noise, none, truth=np.ones(80, int))
-    with pytest.raises(GateError, match="the same of all 80"):
-        fitted(none, none, none, like=none)
-
-
-def test_two_signs_that_err_apart_are_taken_together() -> None:
-    rng = np.random.default_rng(1)
-    truth = np.repeat([0, 1], 40)
-    one, two = (truth + rng.normal(0, 0.8, 80) for _ in range(2))
-    held = finishing.Answers(
-        rng.normal(truth[:, None], 0.5).astype(np.float32),
-        np.stack([one, 100 * two + 7, np.zeros(80)], 1), rng.normal(size=(80, 2)), [], [],
-    )  # fmt: skip
-    finish, novelty = finishing.fit_finish(DefectNetwork(LAYOUT), TWO_NEIGHBOURS, held, truth)
-    slopes = finish.reject
-    alike, far = compare(TWO_NEIGHBOURS, held.features)
-    assert slopes[0] > 0 and slopes[1] > 0 and slopes[2] == 0
-    assert slopes[0] / slopes[1] == pytest.approx(100 * two.std() / one.std(), rel=1e-3)
-    assert slopes[0] / slopes[3] == pytest.approx(alike.std() / one.std(), rel=1e-3)
-    odds = held.signs @ slopes[:3] + alike * slopes[3] + slopes[4]
-    assert abs(odds[truth == 0].mean() + odds[truth == 1].mean()) < 1
-    assert novelty == pytest.approx(float(far.max()))
-
-
-def test_the_networks_own_signs_may_do_without_the_neighbours() -> None:
-    rng = np.random.default_rng(1)
-    truth = np.repeat([0, 1], 40)
-    one, two = (truth + rng.normal(0, 0.8, 80) for _ in range(2))
-    noise = rng.normal(size=(80, 1)).astype(np.float32)
-    held = finishing.Answers(
-        noise, np.stack([one, two, np.zeros(80)], 1), rng.normal(size=(80, 2)), [], []
-    )
-    finish, _ = finishing.fit_finish(DefectNetwork(LAYOUT), TWO_NEIGHBOURS, held, truth)
-    assert finish.reject[0] > 0 and finish.reject[1] > 0 and finish.reject[3] == 0
+        fitted(sorting, none, none, like=sorting, truth=np.ones(80, int))
 
 
 def neighbours(

@@ -100,6 +100,19 @@ def test_platt_recovers_its_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == pytest.approx([4.0, -0.5], abs=0.25)
 
 
+def test_the_sigmoid_recovers_slopes_of_several_signs_and_none_below_zero() -> None:
+    rng = np.random.default_rng(0)
+    signs = rng.normal(size=(8000, 3))
+    p = 1 / (1 + np.exp(-(signs @ [2.0, 0.5, -1.0] - 0.5)))
+    defective = rng.uniform(size=8000) < p
+    two = fit.fit_sigmoid(signs[:, :2], defective)
+    assert two[0] / two[1] == pytest.approx(4.0, abs=0.5) and two[2] < 0
+    assert fit.fit_sigmoid(signs, defective)[2] == 0
+    assert fit.fit_sigmoid(signs[:, :0], defective) == pytest.approx(
+        [np.log(defective.mean() / (1 - defective.mean()))], abs=1e-3
+    )
+
+
 @pytest.mark.parametrize("has_good", [True, False])
 def test_temperature_recovers_its_value(monkeypatch: pytest.MonkeyPatch, has_good: bool) -> None:
     rng = np.random.default_rng(0)
