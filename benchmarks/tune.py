@@ -103,13 +103,13 @@ def _prepare(
     base: InspectionSession, pictures: Sequence[Picture], options: TuneOptions, tell: Report
 ) -> Iterator[Prepared]:
     inspector = Inspector(base)
-    most = min(options.pictures, 64) if options.quick else options.pictures
     if not pictures:
         for image in probe_images(base.input_size):
             yield inspector.prepare(image, image[:, ::-1].copy() if base.card.reference else None)
         return
-    step = max(1.0, len(pictures) / most)
-    chosen = [pictures[int(n * step)] for n in range(min(most, len(pictures)))]
+    # Also in a hurry: verdicts of few pictures say little of those of the line.
+    count = min(options.pictures, len(pictures))
+    chosen = [pictures[int(n * len(pictures) / count)] for n in range(count)]
     for number, (path, golden) in enumerate(chosen):
         tell("pictures", number, len(chosen))
         try:

@@ -95,6 +95,11 @@ def test_tune_writes_what_the_session_follows(tmp_path: Path) -> None:
     assert "onnxruntime-gpu" in notes(tuned)["cuda", "float32"]
 
 
+def test_verdicts_are_compared_on_as_many_pictures_in_a_hurry(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model.onnx", tiny_card())
+    assert tune(model, folder(tmp_path / "pictures", 90), FAST).pictures == 90
+
+
 def test_int8_that_keeps_the_verdicts_is_a_valid_model_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,7 @@ def tune(
     rounds: Annotated[int, typer.Option(help="Measured rounds, in alternating order.")] = 5,
     minutes: Annotated[float, typer.Option(help="No new round begins after so many.")] = 1.5,
     pictures: Annotated[int, typer.Option(help="Calibration pictures to take, at most.")] = 200,
-    quick: Annotated[bool, typer.Option(help="Fewer pictures, batch sizes and rounds.")] = False,
+    quick: Annotated[bool, typer.Option(help="Fewer batch sizes and rounds.")] = False,
 ) -> None:
     """Find what runs fastest here and keeps the verdicts.
 
