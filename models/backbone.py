@@ -93,6 +93,21 @@ class FrozenNetwork(nn.Module):
         return first
 
 
+def run_stages(
+    stages: Sequence[Any], x: Tensor, *, pooling: bool = True
+) -> tuple[list[Tensor], list[Tensor]]:
+    """What the blocks of :data:`STAGES` pool, with ``pooling``, and every stage's (N, C, h, w)."""
+    pooled: list[Tensor] = []
+    outputs: list[Tensor] = []
+    for index, stage in enumerate(stages):
+        for block in stage:
+            x = block(x)
+            if pooling and index in STAGES:
+                pooled.extend(_pool(x))
+        outputs.append(x)
+    return pooled, outputs
+
+
 def pooled_widths(stages: Sequence[Any]) -> tuple[int, ...]:
     """Channels of each block of :data:`STAGES`, in the order in which they are pooled."""
     return tuple(block.bn3.num_features for i in STAGES for block in stages[i])
@@ -117,15 +132,7 @@ class Backbone(FrozenNetwork):
 
     def stages(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Pooled features (N, D) and the output (N, C, h, w) of every stage."""
-        x = self.stem(images)
-        pooled: list[Tensor] = []
-        outputs: list[Tensor] = []
-        for index, stage in enumerate(self.net.blocks):
-            for block in stage:
-                x = block(x)
-                if index in STAGES:
-                    pooled.extend(pool(x))
-            outputs.append(x)
+        pooled, outputs = run_stages(self.net.blocks, self.stem(images))
         return torch.cat(pooled, 1), outputs
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -136,7 +143,7 @@ class Backbone(FrozenNetwork):
         return features, torch.cat([fine, coarse], 1)
 
 
-def pool(x: Tensor) -> tuple[Tensor, ...]:
+def _pool(x: Tensor) -> tuple[Tensor, ...]:
     """Mean, maximum, standard deviation and minimum of (N, C, h, w), each (N, C).
 
     The outermost ring of places is left out: zero padding dominates it and hides the extremes

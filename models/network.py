@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from twonines.models.backbone import STAGES, FrozenNetwork, normalise, pool, pooled_widths
+from twonines.models.backbone import FrozenNetwork, normalise, pooled_widths, run_stages
 from twonines.models.frozen_norm import fold_norms, settle_norms
 from twonines.types import GOOD
 
@@ -161,17 +161,11 @@ class DefectNetwork(nn.Module):
         """The decoder's levels, the deepest output, and the features."""
         x = x.contiguous(memory_format=torch.channels_last)
         x = self.net.bn1(self.net.conv_stem(x))
-        levels: list[Tensor] = []
-        pooled: list[Tensor] = []
-        for index, stage in enumerate(self.net.blocks):
-            for block in stage:
-                x = block(x)
-                if index in STAGES and not self.training:
-                    pooled.extend(pool(x))
-            if index in _LEVELS:
-                levels.append(x)
+        pooled, outputs = run_stages(self.net.blocks, x, pooling=not self.training)
+        x = outputs[-1]
         features = torch.cat(pooled, 1) if pooled else x[:, :0, 0, 0]
-        return levels, self.net.bn2(self.net.conv_head(x)), features
+        deep = self.net.bn2(self.net.conv_head(x))
+        return [outputs[index] for index in _LEVELS], deep, features
 
 
 class Decoder(nn.Module):
